@@ -1,0 +1,87 @@
+//! The engine's errors, said for people: a code for programs, one sentence, and what to do.
+
+use vlm::Error;
+
+use crate::api::ApiError;
+
+/// An error of the application's own.
+pub fn failure(code: &str, message: impl Into<String>, hint: impl Into<String>) -> ApiError {
+    ApiError { code: code.into(), message: message.into(), hint: hint.into() }
+}
+
+/// What the engine reports. Its sentences end with "; what to do", which becomes the hint.
+pub fn api_error(error: &Error) -> ApiError {
+    let (code, otherwise) = match error {
+        Error::Io { .. } => ("file_unreadable", "Check that the file exists and can be read."),
+        Error::Json { .. } => ("file_invalid", "Download the file again."),
+        Error::Config { .. } => ("model_config", "Use the config.json saved with the model."),
+        Error::Unsupported { .. } => {
+            ("model_unsupported", "Open a SmolVLM, Idefics3 or LLaVA model folder.")
+        }
+        Error::Weights { .. } => ("model_weights", "Download the model's weights again."),
+        Error::Tensors(_) => ("model_tensors", "Download the whole model folder again."),
+        Error::Shape { .. } | Error::ImageTokens { .. } | Error::TokenId { .. } => {
+            ("model_mismatch", "Use config.json, tokenizer and weights of the same model.")
+        }
+        Error::ContextOverflow { .. } => {
+            ("prompt_too_long", "Start a new chat, or shorten the question.")
+        }
+        Error::Image { .. } => ("image_unreadable", "Open the picture elsewhere and save it anew."),
+        Error::Processor { .. } => ("model_processor", "Download the model's small files again."),
+        Error::Device { .. } => ("device", "Choose the device cpu, which is always there."),
+        Error::Cancelled => ("cancelled", ""),
+        _ => ("engine", "Try again; if it stays, please report it with this message."),
+    };
+    let text = error.to_string();
+    match text.rsplit_once("; ") {
+        Some((message, hint)) if !matches!(error, Error::Unsupported { .. }) => {
+            failure(code, message, sentence(hint))
+        }
+        _ => failure(code, text, otherwise),
+    }
+}
+
+/// "check it" -> "Check it."
+fn sentence(text: &str) -> String {
+    let mut chars = text.chars();
+    let first = chars.next().map(|c| c.to_uppercase().to_string()).unwrap_or_default();
+    let end = if text.ends_with(['.', '?', '!']) { "" } else { "." };
+    format!("{first}{}{end}", chars.as_str())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_name_the_thing_and_say_what_to_do() {
+        let rows = [
+            (
+                Error::Image {
+                    name: "a.png".into(),
+                    message: "the file is empty (0 bytes); copy it again".into(),
+                },
+                "image_unreadable | cannot open image a.png: the file is empty (0 bytes) | \
+                 Copy it again.",
+            ),
+            (
+                Error::ContextOverflow {
+                    tokens: 900,
+                    limit: 512,
+                    hint: "shorten the question or start a new chat".into(),
+                },
+                "prompt_too_long | 900 tokens do not fit into the model's context of 512 | \
+                 Shorten the question or start a new chat.",
+            ),
+            (
+                Error::Device { device: "cuda".into(), reason: "no driver".into() },
+                "device | device `cuda` cannot be used: no driver | \
+                 Choose the device cpu, which is always there.",
+            ),
+        ];
+        for (error, expected) in rows {
+            let found = api_error(&error);
+            assert_eq!(format!("{} | {} | {}", found.code, found.message, found.hint), expected);
+        }
+    }
+}

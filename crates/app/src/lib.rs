@@ -1,0 +1,20 @@
+//! The application without a face: what a user can do, as functions of [`App`].
+//!
+//! The window, the terminal and any later face see only this crate, and of it only [`App`] and
+//! the plain types of [`api`]. One thread owns the model; everyone else sends it requests.
+pub mod api;
+mod application;
+mod failure;
+
+mod models;
+mod card;
+
+mod pictures;
+mod chats;
+
+mod engine;
+mod telling;
+
+pub use application::{App, OpenOptions};
+pub use failure::{api_error, failure};
+pub use models::{shipped_model, user_models};

@@ -1,0 +1,112 @@
+//! Where models are: those that come with the program, and the user's own.
+
+use std::path::{Path, PathBuf};
+
+use crate::api::{ApiError, ModelRef};
+use crate::failure::failure;
+
+/// How to get a bigger model, in plain words.
+pub(crate) fn install_text() -> String {
+    format!(
+        "Get a bigger model: put the folder of a SmolVLM, Idefics3 or LLaVA checkpoint \
+         (config.json, tokenizer.json, *.safetensors) into {}, or choose it with Open model.",
+        user_models().display()
+    )
+}
+
+/// The folder of the shipped model.
+///
+/// Errors: not found; names the places looked at.
+pub fn shipped_model() -> Result<PathBuf, ApiError> {
+    let places = shipped_folders();
+    let found = places.iter().map(|place| place.join("nano")).find(|folder| is_model(folder));
+    found.ok_or_else(|| {
+        let places: Vec<_> = places.iter().map(|place| place.display().to_string()).collect();
+        failure(
+            "model_missing",
+            format!("the shipped model `nano` is in none of {}", places.join(", ")),
+            "Name a model folder, or set SIGHTLINE_MODELS to the folder that holds `nano`.",
+        )
+    })
+}
+
+/// Every model folder, the shipped ones first.
+pub(crate) fn find(current: Option<&Path>) -> Vec<ModelRef> {
+    let mut found: Vec<ModelRef> = Vec::new();
+    let places = shipped_folders().into_iter().map(|place| (place, true));
+    for (place, shipped) in places.chain([(user_models(), false)]) {
+        let Ok(entries) = std::fs::read_dir(&place) else { continue };
+        let mut folders: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
+        folders.sort();
+        for folder in folders.iter().filter(|folder| is_model(folder)) {
+            let model = model_ref(folder, shipped, current);
+            if !found.iter().any(|other| same(&other.folder, &model.folder)) {
+                found.push(model);
+            }
+        }
+    }
+    found
+}
+
+/// True for a folder that came with the program.
+pub(crate) fn is_shipped(folder: &Path) -> bool {
+    let parent = folder.canonicalize().ok().and_then(|path| Some(path.parent()?.to_path_buf()));
+    let places = shipped_folders();
+    parent.is_some_and(|parent| places.iter().any(|p| p.canonicalize().is_ok_and(|p| p == parent)))
+}
+
+/// A folder's own name.
+pub(crate) fn name_of(folder: &Path) -> String {
+    let path = folder.canonicalize().unwrap_or_else(|_| folder.to_path_buf());
+    let name = path.file_name().map(|name| name.to_string_lossy().into_owned());
+    name.unwrap_or_else(|| folder.display().to_string())
+}
+
+/// The platform's data folder of this program, in it `models`.
+pub fn user_models() -> PathBuf {
+    let var = |name: &str| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
+    let home = var("HOME").or_else(|| var("USERPROFILE")).unwrap_or_default();
+    let data = match std::env::consts::OS {
+        "windows" => var("APPDATA").unwrap_or_else(|| home.join("AppData").join("Roaming")),
+        "macos" => home.join("Library").join("Application Support"),
+        _ => var("XDG_DATA_HOME").unwrap_or_else(|| home.join(".local").join("share")),
+    };
+    data.join("sightline").join("models")
+}
+
+/// SIGHTLINE_MODELS, then beside the program as it is installed, then the checkout.
+fn shipped_folders() -> Vec<PathBuf> {
+    let mut places: Vec<PathBuf> = Vec::new();
+    let named = std::env::var_os("SIGHTLINE_MODELS").filter(|value| !value.is_empty());
+    places.extend(named.map(PathBuf::from));
+    if let Some(dir) = std::env::current_exe().ok().as_deref().and_then(Path::parent) {
+        places.push(dir.join("models"));
+        places.push(dir.join("../share/sightline/models"));
+        places.push(dir.join("../Resources/models"));
+    }
+    places.push(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models"));
+    let tidy = |place: PathBuf| place.canonicalize().unwrap_or(place);
+    places.into_iter().map(tidy).collect()
+}
+
+fn is_model(folder: &Path) -> bool {
+    folder.join("config.json").is_file()
+}
+
+fn same(one: &str, other: &str) -> bool {
+    one == other || Path::new(one).canonicalize().ok() == Path::new(other).canonicalize().ok()
+}
+
+fn model_ref(folder: &Path, shipped: bool, current: Option<&Path>) -> ModelRef {
+    let files = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let weights = files.filter(|f| f.path().extension().is_some_and(|ext| ext == "safetensors"));
+    let bytes: u64 = weights.filter_map(|file| Some(file.metadata().ok()?.len())).sum();
+    let is_current = |open: &Path| same(&open.to_string_lossy(), &folder.to_string_lossy());
+    ModelRef {
+        name: name_of(folder),
+        folder: folder.display().to_string(),
+        shipped,
+        current: current.is_some_and(is_current),
+        bytes: bytes as f64,
+    }
+}

@@ -1,0 +1,108 @@
+//! What the engine says while it answers -> what a face hears.
+
+use vlm::explain::{self, Evidence, place};
+use vlm::generate::{Answer, Event, Stop};
+
+use crate::api::{AskEvent, EvidenceView, HeatmapView, Timings, Word};
+
+/// A picture of the conversation: its number and its size.
+pub(crate) type Shown = (u32, (u32, u32));
+
+/// Translates the events of one answer.
+pub(crate) struct Teller {
+    pub shown: Vec<Shown>,
+    pub load_ms: f32,
+    text: String,
+    n_tokens: u32,
+    /// The words so far, the latest of each number.
+    pub words: Vec<Word>,
+}
+
+impl Teller {
+    pub fn new(shown: Vec<Shown>, load_ms: f32) -> Teller {
+        Teller { shown, load_ms, text: String::new(), n_tokens: 0, words: Vec::new() }
+    }
+
+    pub fn event(&mut self, event: Event) -> AskEvent {
+        match event {
+            Event::Started { image_tokens, prompt_tokens, reused_tokens } => AskEvent::Started {
+                image_tokens: image_tokens as u32,
+                prompt_tokens: prompt_tokens as u32,
+                reused_tokens: reused_tokens as u32,
+            },
+            Event::Step(step) => {
+                self.text.push_str(&step.text);
+                let index = self.n_tokens;
+                self.n_tokens += 1;
+                let evidence = step.evidence.as_ref().and_then(|e| self.evidence(e, &step.text));
+                AskEvent::Token { index, text: step.text, logprob: step.logprob, evidence }
+            }
+            Event::Word(word) => {
+                let word = self.word(&word);
+                self.words.truncate(word.index as usize);
+                self.words.push(word.clone());
+                AskEvent::Word(word)
+            }
+        }
+    }
+
+    pub fn finished(&self, answer: &Answer) -> AskEvent {
+        let timings = answer.timings;
+        AskEvent::Finished {
+            text: answer.text.clone(),
+            timings: Timings {
+                load_ms: self.load_ms,
+                encode_ms: timings.encode_ms,
+                prefill_ms: timings.prefill_ms,
+                first_token_ms: timings.first_token_ms,
+                decode_tokens_per_second: timings.decode_tokens_per_second,
+            },
+            tokens: answer.steps.len() as u32,
+            cancelled: answer.stop == Stop::Cancelled,
+            cut: answer.stop == Stop::Length,
+        }
+    }
+
+    fn word(&self, word: &explain::Word) -> Word {
+        let utf16 = |end: usize| {
+            let before = self.text.get(..end).unwrap_or(&self.text);
+            before.encode_utf16().count() as u32
+        };
+        let start = utf16(word.bytes.start);
+        Word {
+            index: word.index as u32,
+            first_token: word.tokens.0 as u32,
+            last_token: word.tokens.1 as u32,
+            text: word.text.clone(),
+            start,
+            end: start + word.text.encode_utf16().count() as u32,
+            evidence: word.evidence.as_ref().and_then(|e| self.evidence(e, &word.text)),
+        }
+    }
+
+    /// In pixels of the picture that is shown, cut at its edges.
+    fn evidence(&self, evidence: &Evidence, text: &str) -> Option<EvidenceView> {
+        let (image, (width, height)) = *self.shown.get(evidence.image)?;
+        let [x0, y0, x1, y1] = evidence.bbox;
+        let (w, h) = (width as f32, height as f32);
+        let bbox = [x0.clamp(0.0, w), y0.clamp(0.0, h), x1.clamp(0.0, w), y1.clamp(0.0, h)];
+        let place = place(bbox, width, height);
+        let words = match text.trim() {
+            "" => place.to_string(),
+            text => format!("{place}: “{text}”"),
+        };
+        let map = &evidence.heatmap;
+        Some(EvidenceView {
+            image,
+            bbox,
+            score: evidence.score,
+            words,
+            heatmap: HeatmapView {
+                rows: map.rows as u32,
+                cols: map.cols as u32,
+                values: map.values.clone(),
+                source: map.source,
+            },
+        })
+    }
+}

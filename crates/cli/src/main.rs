@@ -1,0 +1,66 @@
+//! `sightline`: the application in a terminal. Arguments in, one function of `app` or a library
+//! called, text or JSON out. What fails is one line on stderr and a hint; exit code 2 for a
+//! command that was typed wrongly, 1 for everything else.
+mod ask;
+mod draw;
+mod drawn;
+mod inspect;
+mod measure;
+mod output;
+mod problem;
+mod training;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use problem::Problem;
+
+/// Ask pictures questions, and see what the answers rest on.
+#[derive(Parser)]
+#[command(name = "sightline", version)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Ask(ask::Ask),
+    /// Look inside a model.
+    #[command(subcommand)]
+    Inspect(Inspect),
+    Scenes(drawn::Scenes),
+    /// Measure a model.
+    #[command(subcommand)]
+    Eval(Eval),
+    Train(training::Train),
+}
+
+#[derive(Subcommand)]
+enum Inspect {
+    Forward(inspect::Forward),
+}
+
+#[derive(Subcommand)]
+enum Eval {
+    Nano(measure::Nano),
+}
+
+fn main() -> ExitCode {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => return problem::usage(&error),
+    };
+    let result: Result<(), Problem> = match arguments.command {
+        Command::Ask(ask) => ask.run(),
+        Command::Inspect(Inspect::Forward(forward)) => forward.run(),
+        Command::Scenes(scenes) => scenes.run(),
+        Command::Eval(Eval::Nano(nano)) => nano.run(),
+        Command::Train(train) => train.run(),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(problem) => problem.report(),
+    }
+}

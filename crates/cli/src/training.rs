@@ -1,0 +1,89 @@
+//! `sightline train`: a recipe carried out, with its progress shown.
+use std::path::PathBuf;
+
+use indicatif::{ProgressBar, ProgressStyle};
+use train::{Cancel, Event, Recipe};
+
+use crate::problem::Problem;
+
+/// Train a model by a recipe. Ctrl-C stops after the step at hand and keeps a checkpoint.
+#[derive(clap::Args)]
+pub struct Train {
+    /// The recipe, a TOML file.
+    recipe: PathBuf,
+    /// Go on from the checkpoint in the folder.
+    #[arg(long)]
+    resume: bool,
+    /// Where checkpoint and loss curve go; beside the recipe, named after it, otherwise.
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// Write the weights into this model folder at the end.
+    #[arg(long, value_name = "DIR")]
+    export: Option<PathBuf>,
+}
+
+impl Train {
+    pub fn run(self) -> Result<(), Problem> {
+        let recipe = Recipe::load(&self.recipe).map_err(problem)?;
+        let folder = self.out.unwrap_or_else(|| self.recipe.with_extension("run"));
+        let checkpoint = folder.join("checkpoint.safetensors");
+        if checkpoint.exists() && !self.resume {
+            return Err(Problem::usage(
+                format!("{} is there from an earlier run", checkpoint.display()),
+                "Add --resume to go on from it, or name another folder with --out.",
+            ));
+        }
+        let cancel = Cancel::default();
+        let stop = cancel.clone();
+        // Without the handler Ctrl-C ends the program; the last checkpoint stays.
+        let _ = ctrlc::set_handler(move || stop.cancel());
+        let bar = ProgressBar::new(0);
+        let style = ProgressStyle::with_template("{prefix} {bar:30} {pos}/{len} images {msg}");
+        bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+        let progress = train::run(&recipe, &folder, &cancel, &mut |event| show(&bar, &event));
+        let progress = progress.map_err(problem)?;
+        bar.finish_and_clear();
+        if let Some(model) = &self.export {
+            train::export(&recipe, &folder, model).map_err(problem)?;
+        }
+        let done = progress.stage >= recipe.stages.len();
+        let end = if done { "finished" } else { "stopped; go on with --resume" };
+        let (images, folder) = (progress.images, folder.display());
+        crate::ask::print(&format!("{end} after {images} images; checkpoint in {folder}\n"))
+    }
+}
+
+fn show(bar: &ProgressBar, event: &Event<'_>) {
+    match event {
+        Event::Stage { stage, images } => {
+            bar.set_prefix(stage.name.clone());
+            bar.set_length(stage.images);
+            bar.set_position(*images);
+        }
+        Event::Step { progress, losses, images_per_second, left } => {
+            bar.set_position(progress.stage_images);
+            let losses: Vec<String> =
+                losses.iter().map(|(name, loss)| format!("{name} {loss:.3}")).collect();
+            let left = indicatif::HumanDuration(*left);
+            let losses = losses.join(", ");
+            bar.set_message(format!("{images_per_second:.0}/s, {left} left; {losses}"));
+        }
+        Event::Measured { scores, .. } => {
+            let scores: Vec<String> = scores
+                .by_name
+                .iter()
+                .map(|(name, score)| format!("{name} {:.3}", score.value()))
+                .collect();
+            bar.println(scores.join(", "));
+        }
+        Event::Saved { .. } => {}
+    }
+}
+
+fn problem(error: train::Error) -> Problem {
+    let text = error.to_string();
+    match text.rsplit_once("; ") {
+        Some((message, hint)) => Problem::new(message, hint),
+        None => Problem::new(text, "See the recipe and the folder it names."),
+    }
+}

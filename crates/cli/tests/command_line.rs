@@ -1,0 +1,145 @@
+//! The command line as it is typed: messages, exit codes, JSON, files.
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+fn fixture() -> PathBuf {
+    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/parity/fixtures");
+    fixtures.join("smolvlm-llama-square")
+}
+
+fn picture() -> String {
+    fixture().join("image-0.png").display().to_string()
+}
+
+fn model() -> String {
+    fixture().display().to_string()
+}
+
+fn sightline(arguments: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_sightline"));
+    command.args(arguments).output().expect("the program starts")
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// Exit code, and stderr: one line and a hint.
+fn fails(arguments: &[&str], exit: i32, message: &str, hint: &str) {
+    let output = sightline(arguments);
+    let stderr = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(exit), "{arguments:?}: {stderr}");
+    let expected = format!("sightline: {message}\nhint: {hint}\n");
+    assert_eq!(stderr, expected, "{arguments:?}");
+}
+
+#[test]
+fn what_is_typed_wrongly_exits_with_2_and_a_hint() {
+    let form = "usage: sightline ask IMAGE... \"QUESTION\"";
+    let picture = picture();
+    fails(&["ask", "What?"], 2, "the picture is missing before the question", form);
+    fails(&["ask", &picture], 2, "the question is missing after the pictures", form);
+    fails(&["ask", &picture, " "], 2, "the question is empty", form);
+    fails(
+        &["ask", "a.png", "What?", "--temperature", "warm"],
+        2,
+        "invalid value 'warm' for '--temperature <TEMPERATURE>': give a number from 0 to 10",
+        "see `sightline --help`",
+    );
+    fails(
+        &["eval", "nano", "--seeds", "9..3"],
+        2,
+        "invalid value '9..3' for '--seeds <A..B>': give two numbers with two dots between, \
+         such as 10000000..10001000",
+        "see `sightline --help`",
+    );
+}
+
+#[test]
+fn what_fails_exits_with_1_and_a_hint() {
+    fails(
+        &["ask", &picture(), "What?", "--model", "nowhere"],
+        1,
+        "nowhere is not a model folder: it has no config.json",
+        "Choose the folder that holds config.json, tokenizer.json and *.safetensors.",
+    );
+    let output = sightline(&["ask", "missing.png", "What?", "--model", &model()]);
+    let stderr = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stderr.contains("missing.png") && stderr.contains("\nhint: "), "{stderr}");
+}
+
+#[test]
+fn json_has_the_promised_keys_and_greedy_is_repeatable() {
+    let (picture, model) = (picture(), model());
+    let how = ["--json", "--greedy", "--model", &model, "--max-new-tokens", "5"];
+    let arguments = [&["ask", &picture, "What?"][..], &how].concat();
+    let ask = || {
+        let output = sightline(&arguments);
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        serde_json::from_slice::<serde_json::Value>(&output.stdout).expect("one JSON object")
+    };
+    let (one, two) = (ask(), ask());
+    assert_eq!(one["text"], two["text"]);
+    assert_eq!(one["tokens"], two["tokens"]);
+    for key in ["text", "tokens", "timings", "model", "image_tokens"] {
+        assert!(!one[key].is_null(), "{key} is missing");
+    }
+    let timings = ["load_ms", "encode_ms", "prefill_ms", "first_token_ms"];
+    for key in timings.into_iter().chain(["decode_tokens_per_second"]) {
+        assert!(one["timings"][key].is_number(), "timings.{key} is missing");
+    }
+    assert_eq!(one["image_tokens"], 4);
+    for token in one["tokens"].as_array().expect("tokens") {
+        assert!(token["text"].is_string() && token["logprob"].is_number());
+        let evidence = &token["evidence"];
+        let region = evidence["box"].is_array() && evidence["score"].is_number();
+        assert!(evidence.is_null() || region, "{evidence}");
+    }
+}
+
+#[test]
+fn evidence_forward_and_scenes_write_their_files() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let at = |name: &str| folder.path().join(name).display().to_string();
+    let (picture, model) = (picture(), model());
+    let done = |arguments: &[&str]| {
+        let output = sightline(arguments);
+        assert!(output.status.success(), "{arguments:?}: {}", text(&output.stderr));
+    };
+    let evidence = at("evidence.png");
+    done(&["ask", &picture, "What?", "--model", &model, "--evidence", &evidence]);
+    assert!(image::open(&evidence).is_ok());
+    let tensors = at("forward.safetensors");
+    let forward = ["inspect", "forward", "--model", &model, "--image", &picture];
+    done(&[&forward[..], &["--prompt", "What?", "--out", &tensors]].concat());
+    let bytes = std::fs::read(&tensors).expect("the tensors");
+    let tensors = safetensors::SafeTensors::deserialize(&bytes).expect("safetensors");
+    let mut names = tensors.names();
+    names.sort();
+    let expected = ["image_embeds", "input_ids", "logits", "pixel_values", "vision_features"];
+    assert_eq!(names, expected);
+    done(&["scenes", "--seed", "5", "--count", "2", "--out", &at("scenes")]);
+    for name in ["scene-5.png", "scene-5.json", "scene-6.png", "scene-6.json"] {
+        assert!(folder.path().join("scenes").join(name).is_file(), "{name}");
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_full_disk_is_said_as_one() {
+    fails(
+        &["ask", &picture(), "What?", "--model", &model(), "--json", "--evidence", "/dev/full"],
+        1,
+        "cannot write /dev/full: No space left on device (os error 28)",
+        "The disk is full: free some space, or write to another disk.",
+    );
+    let output = Command::new("sh")
+        .args(["-c", "exec \"$0\" \"$@\" > /dev/full", env!("CARGO_BIN_EXE_sightline")])
+        .args(["ask", &picture(), "What?", "--model", &model()])
+        .output()
+        .expect("a shell");
+    assert_eq!(output.status.code(), Some(1));
+    let stderr = text(&output.stderr);
+    assert!(stderr.contains("cannot write the answer: No space left"), "{stderr}");
+}

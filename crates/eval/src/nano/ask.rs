@@ -1,0 +1,176 @@
+//! Asks a model about one scene, as a user would, and judges what it says and looks at.
+//!
+//! It does not know how the judgements of many scenes become figures.
+
+use super::judge;
+use super::region::Regions;
+use crate::Error;
+use scenes::{Colour, Mention, Qa, QaKind, Scene};
+use vlm::Vlm;
+use vlm::explain::{Evidence, EvidenceHeads};
+use vlm::generate::{Answer, Cancel, GenerateOptions, Session, Stop};
+use vlm::processor::{Message, Processor};
+
+/// Answers are short; a model that goes on has lost its thread.
+const MAX_NEW_TOKENS: usize = 64;
+
+/// A model as the program runs it.
+pub struct Model {
+    pub vlm: Vlm,
+    pub processor: Processor,
+    pub heads: EvidenceHeads,
+    pub regions: Option<Regions>,
+}
+
+/// One judged question, region or word.
+pub struct Trial {
+    /// The figure it counts into.
+    pub figure: &'static str,
+    /// 1 for questions whose answer is no, else 0.
+    pub group: usize,
+    pub hit: bool,
+    /// The right answer, for the baseline of always giving the most frequent one.
+    pub truth: String,
+    /// For looked-at boxes: whether the middle of the picture lies inside, and its share of area.
+    pub blind: Option<(bool, f64)>,
+}
+
+impl Trial {
+    fn answer(figure: &'static str, hit: bool, truth: &str) -> Trial {
+        Trial { figure, group: 0, hit, truth: truth.to_owned(), blind: None }
+    }
+}
+
+/// Everything judged about one scene.
+///
+/// Errors: those of the engine; `Error::Cancelled` when the user stops.
+pub fn ask(model: &Model, scene: &Scene, cancel: &Cancel) -> Result<Vec<Trial>, Error> {
+    let mut trials = Vec::new();
+    if let Some(regions) = model.regions.as_ref().filter(|_| !scene.objects.is_empty()) {
+        let said = regions.name(&model.vlm, &model.processor, scene)?;
+        for (object, said) in scene.objects.iter().zip(said) {
+            trials.push(Trial::answer("region_top1", said == object.class, &object.name));
+        }
+    }
+    // One conversation after the other over the same picture: it is encoded once.
+    let mut session = Session::new(model.heads.clone());
+    for qa in chosen(scenes::questions(scene, scene.seed)) {
+        let answer = answer(model, &mut session, (scene, &qa.question), cancel)?;
+        judge_answer(&qa, &answer.text, &mut trials);
+        judge_evidence(&qa, &answer, scene, &mut trials);
+    }
+    Ok(trials)
+}
+
+/// The first question of each kind, "yes" and "no" apart.
+fn chosen(all: Vec<Qa>) -> Vec<Qa> {
+    let mut kinds = Vec::new();
+    let mut first = |qa: &Qa| {
+        let kind = (qa.kind, qa.answer.starts_with("Yes"));
+        let new = !kinds.contains(&kind);
+        kinds.push(kind);
+        new
+    };
+    all.into_iter().filter(|qa| first(qa)).collect()
+}
+
+fn answer(
+    model: &Model,
+    session: &mut Session,
+    (scene, question): (&Scene, &str),
+    cancel: &Cancel,
+) -> Result<Answer, Error> {
+    let options = GenerateOptions { max_new_tokens: MAX_NEW_TOKENS, ..Default::default() };
+    let messages = [Message::user(1, question)];
+    let images = std::slice::from_ref(&scene.image);
+    let model = (&model.vlm, &model.processor);
+    let answer = session.ask(model, (&messages, images), &options, cancel, &mut |_| {})?;
+    match answer.stop {
+        Stop::Cancelled => Err(Error::Cancelled),
+        _ => Ok(answer),
+    }
+}
+
+fn judge_answer(qa: &Qa, said: &str, trials: &mut Vec<Trial>) {
+    let colours: Vec<&str> = Colour::ALL.iter().map(|colour| colour.name()).collect();
+    let (truth, same) = (qa.answer.as_str(), judge::same(said, &qa.answer));
+    let object = || judge::same_object(said, truth, &colours);
+    let trial = match qa.kind {
+        QaKind::What => Trial::answer("object_accuracy", object(), truth),
+        QaKind::Colour => Trial::answer("colour_accuracy", same, truth),
+        QaKind::Exists(_) => {
+            let (said, truth) = (judge::yes(said), judge::yes(truth).unwrap_or(false));
+            let name = if truth { "yes" } else { "no" };
+            trials.push(Trial::answer("existence_yes_share", said == Some(true), name));
+            let hit = said == Some(truth);
+            let group = usize::from(!truth);
+            Trial { group, ..Trial::answer("existence_balanced_accuracy", hit, name) }
+        }
+        QaKind::Count => Trial::answer("count_accuracy", same, truth),
+        QaKind::Where => Trial::answer("position_accuracy", same, truth),
+        QaKind::At => Trial::answer("named_at_position_accuracy", object(), truth),
+        QaKind::Relation | QaKind::RelationOf => {
+            Trial::answer("relation_accuracy", object(), truth)
+        }
+        QaKind::Read => Trial::answer("text_accuracy", judge::same_text(said, truth), truth),
+        QaKind::List => Trial::answer("list_accuracy", same, truth),
+        QaKind::Caption => Trial::answer("caption_accuracy", same, truth),
+        QaKind::DocumentField | QaKind::ChartValue | QaKind::ChartExtreme => {
+            Trial::answer("document_accuracy", judge::same_text(said, truth), truth)
+        }
+        QaKind::ColourCheck | QaKind::RelationCheck | QaKind::DocumentCheck => {
+            let hit = judge::yes(said).is_some() && judge::yes(said) == judge::yes(truth);
+            Trial::answer("check_accuracy", hit, truth)
+        }
+    };
+    trials.push(trial);
+}
+
+/// Whether the word that stands for a mention looks at the mention's box. Only mentions that the
+/// model said too are judged, and in answers about one thing its strongest word whatever it said.
+fn judge_evidence(qa: &Qa, answer: &Answer, scene: &Scene, trials: &mut Vec<Trial>) {
+    let denied = judge::yes(&answer.text) == Some(false);
+    if denied {
+        return;
+    }
+    for mention in &qa.mentions {
+        let Some(words) = qa.answer.get(mention.span.clone()) else { continue };
+        let alone = qa.mentions.len() == 1;
+        let evidence = match find(&answer.text, words) {
+            Some(span) => strongest(answer, &span),
+            None if alone => strongest(answer, &(0..answer.text.len())),
+            None => continue,
+        };
+        let hit = evidence.is_some_and(|evidence| inside(evidence.peak, mention.bbox));
+        trials.push(Trial {
+            blind: Some(blind(mention, scene)),
+            ..Trial::answer("attended_region_hit", hit, "")
+        });
+    }
+}
+
+/// Bytes of the first place where `words` stand, case aside.
+fn find(text: &str, words: &str) -> Option<std::ops::Range<usize>> {
+    let start = text.to_ascii_lowercase().find(&words.to_ascii_lowercase())?;
+    Some(start..start + words.len())
+}
+
+/// The evidence with the highest score among the words in these bytes.
+fn strongest<'a>(answer: &'a Answer, span: &std::ops::Range<usize>) -> Option<&'a Evidence> {
+    let touches = |bytes: &std::ops::Range<usize>| bytes.start < span.end && span.start < bytes.end;
+    let words = answer.words.iter().filter(|word| touches(&word.bytes));
+    words.filter_map(|word| word.evidence.as_ref()).max_by(|a, b| a.score.total_cmp(&b.score))
+}
+
+fn inside((x, y): (f32, f32), [x0, y0, x1, y1]: [u32; 4]) -> bool {
+    x >= x0 as f32 && x < x1 as f32 && y >= y0 as f32 && y < y1 as f32
+}
+
+/// What looking at the middle, or anywhere, would hit.
+fn blind(mention: &Mention, scene: &Scene) -> (bool, f64) {
+    let (width, height) = scene.image.dimensions();
+    let centre = inside((width as f32 / 2.0, height as f32 / 2.0), mention.bbox);
+    let [x0, y0, x1, y1] = mention.bbox;
+    let area = f64::from((x1 - x0) * (y1 - y0)) / f64::from(width * height);
+    (centre, area)
+}

@@ -1,0 +1,315 @@
+//! Matrix product `C = start + A·B` with any strides for `A` and `B`.
+//!
+//! [`Precision::Bf16`] rounds the operands to bf16 while packing them into tiles and sums in f32:
+//! AMX where the machine has it, else AVX512-BF16, else a portable loop over the same tiles.
+//! [`Precision::F32`] goes to the `gemm` crate. Knows nothing of layers or gradients.
+
+mod pack;
+mod tile;
+
+use pack::{PackedLine, pack_columns, pack_rows};
+use rayon::prelude::*;
+use std::cell::RefCell;
+
+/// How products are formed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Precision {
+    /// f32 throughout.
+    #[default]
+    F32,
+    /// Operands rounded to bf16, sums in f32.
+    Bf16,
+}
+
+/// A matrix seen inside a slice: element (i, j) is `data[i · row_stride + j · col_stride]`.
+#[derive(Clone, Copy, Debug)]
+pub struct Mat<'a> {
+    /// The elements.
+    pub data: &'a [f32],
+    /// Number of rows.
+    pub rows: usize,
+    /// Number of columns.
+    pub cols: usize,
+    /// Distance between rows, in elements.
+    pub row_stride: usize,
+    /// Distance between columns, in elements.
+    pub col_stride: usize,
+}
+
+impl<'a> Mat<'a> {
+    /// A dense row-major matrix.
+    pub fn new(data: &'a [f32], rows: usize, cols: usize) -> Self {
+        Self::strided(data, rows, cols, cols)
+    }
+
+    /// Row-major with `row_stride` elements from row to row.
+    pub fn strided(data: &'a [f32], rows: usize, cols: usize, row_stride: usize) -> Self {
+        Mat { data, rows, cols, row_stride, col_stride: 1 }
+    }
+
+    /// The transpose, without moving anything.
+    pub fn t(self) -> Self {
+        Mat {
+            rows: self.cols,
+            cols: self.rows,
+            row_stride: self.col_stride,
+            col_stride: self.row_stride,
+            ..self
+        }
+    }
+
+    fn assert_inside(&self) {
+        if self.rows > 0 && self.cols > 0 {
+            let last = (self.rows - 1) * self.row_stride + (self.cols - 1) * self.col_stride;
+            assert!(last < self.data.len(), "a matrix reaches past its slice");
+        }
+    }
+
+    fn row_range(self, first: usize, rows: usize) -> Self {
+        Mat { data: &self.data[first * self.row_stride..], rows, ..self }
+    }
+
+    fn col_range(self, first: usize, cols: usize) -> Self {
+        Mat { data: &self.data[first * self.col_stride..], cols, ..self }
+    }
+}
+
+/// What the output holds before the product is added.
+#[derive(Clone, Copy, Debug)]
+pub enum Start<'a> {
+    /// Nothing: the old contents are overwritten.
+    Zero,
+    /// The old contents.
+    Old,
+    /// The same vector (one value a column) in every row.
+    Bias(&'a [f32]),
+}
+
+/// The output: row-major with `row_stride` elements from row to row.
+pub struct Out<'a> {
+    /// The elements; those between rows are left alone.
+    pub data: &'a mut [f32],
+    /// Distance between rows, in elements.
+    pub row_stride: usize,
+}
+
+/// Output as the bodies see it: parts of one slice that several tasks write disjointly.
+#[derive(Clone, Copy)]
+pub(crate) struct RawOut {
+    pub(crate) ptr: *mut f32,
+    pub(crate) row_stride: usize,
+}
+
+// SAFETY: a `RawOut` is handed to another thread only together with rows or columns that no
+// other task writes (see `gemm` and `attention`).
+unsafe impl Send for RawOut {}
+// SAFETY: as above.
+unsafe impl Sync for RawOut {}
+
+impl RawOut {
+    /// # Safety
+    /// The element must lie inside the slice this came from.
+    pub(crate) unsafe fn offset(self, elements: usize) -> Self {
+        // SAFETY: promised by the caller.
+        RawOut { ptr: unsafe { self.ptr.add(elements) }, ..self }
+    }
+}
+
+/// Multiply–adds below which a second thread does not pay.
+const PARALLEL_FLOPS: usize = 1 << 20;
+
+/// `out (m, n) = start + a (m, k) · b (k, n)`, over rayon's threads when there are several.
+///
+/// # Panics
+/// When the shapes disagree or reach past their slices.
+pub fn gemm(out: Out, a: Mat, b: Mat, start: Start, precision: Precision) {
+    let (m, n) = (a.rows, b.cols);
+    assert_eq!(a.cols, b.rows, "inner sizes differ");
+    let Some(raw) = checked(out, a, b, start) else { return };
+    let n_threads = rayon::current_num_threads();
+    if n_threads < 2 || m * n * a.cols < PARALLEL_FLOPS || precision == Precision::F32 {
+        let threads = if m * n * a.cols < PARALLEL_FLOPS { 1 } else { n_threads };
+        // SAFETY: the output was checked above to hold (m, n), and is borrowed mutably.
+        return unsafe { block(raw, a, b, start, (precision, threads)) };
+    }
+    let task = |size: usize| size.div_ceil(2 * n_threads).next_multiple_of(32);
+    if m >= n {
+        let step = task(m);
+        (0..m.div_ceil(step)).into_par_iter().for_each(|i| {
+            let (first, rows) = (i * step, step.min(m - i * step));
+            // SAFETY: tasks write disjoint rows of the checked output.
+            unsafe {
+                let part = raw.offset(first * raw.row_stride);
+                block(part, a.row_range(first, rows), b, start, (precision, 1));
+            }
+        });
+    } else {
+        let step = task(n);
+        (0..n.div_ceil(step)).into_par_iter().for_each(|i| {
+            let (first, cols) = (i * step, step.min(n - i * step));
+            let start = match start {
+                Start::Bias(bias) => Start::Bias(&bias[first..first + cols]),
+                other => other,
+            };
+            // SAFETY: tasks write disjoint columns of the checked output.
+            unsafe {
+                block(raw.offset(first), a, b.col_range(first, cols), start, (precision, 1));
+            }
+        });
+    }
+}
+
+/// The output once everything is known to lie inside its slice; `None` when it is empty.
+fn checked(out: Out, a: Mat, b: Mat, start: Start) -> Option<RawOut> {
+    let (m, n) = (a.rows, b.cols);
+    if m == 0 || n == 0 {
+        return None;
+    }
+    assert!(out.row_stride >= n || m == 1);
+    assert!((m - 1) * out.row_stride + n <= out.data.len(), "the output is too short");
+    if let Start::Bias(bias) = start {
+        assert_eq!(bias.len(), n);
+    }
+    a.assert_inside();
+    b.assert_inside();
+    Some(RawOut { ptr: out.data.as_mut_ptr(), row_stride: out.row_stride })
+}
+
+/// [`gemm`] without waking other threads, for callers that already share the work out.
+///
+/// # Panics
+/// When the shapes disagree or reach past their slices.
+pub fn gemm_on_this_thread(out: Out, a: Mat, b: Mat, start: Start, precision: Precision) {
+    assert_eq!(a.cols, b.rows, "inner sizes differ");
+    if let Some(raw) = checked(out, a, b, start) {
+        // SAFETY: the output was checked to hold (m, n), and is borrowed mutably.
+        unsafe { block(raw, a, b, start, (precision, 1)) }
+    }
+}
+
+/// One product on this thread.
+///
+/// # Safety
+/// `out` must be valid for writing (and, for `Start::Old`, reading) `a.rows` rows of `b.cols`.
+pub(crate) unsafe fn block(
+    out: RawOut,
+    a: Mat,
+    b: Mat,
+    start: Start,
+    (precision, threads): (Precision, usize),
+) {
+    match precision {
+        // SAFETY: passed on from the caller.
+        Precision::F32 => unsafe { f32_block(out, a, b, start, threads) },
+        Precision::Bf16 => SCRATCH.with_borrow_mut(|scratch| {
+            // SAFETY: passed on from the caller.
+            unsafe { bf16_block(out, a, b, start, scratch) }
+        }),
+    }
+}
+
+/// # Safety
+/// As [`block`].
+unsafe fn f32_block(out: RawOut, a: Mat, b: Mat, start: Start, threads: usize) {
+    let (m, n, k) = (a.rows, b.cols, a.cols);
+    if let Start::Bias(bias) = start {
+        for i in 0..m {
+            // SAFETY: row i of the output, n elements, is ours to write.
+            unsafe {
+                std::ptr::copy_nonoverlapping(bias.as_ptr(), out.ptr.add(i * out.row_stride), n);
+            }
+        }
+    }
+    let parallelism = match threads {
+        0 | 1 => gemm::Parallelism::None,
+        n => gemm::Parallelism::Rayon(n),
+    };
+    // SAFETY: the operands were checked to lie inside their slices by `Mat::assert_inside` or by
+    // construction, the output by the caller.
+    unsafe {
+        gemm::gemm(
+            m,
+            n,
+            k,
+            out.ptr,
+            1,
+            out.row_stride as isize,
+            !matches!(start, Start::Zero),
+            a.data.as_ptr(),
+            a.col_stride as isize,
+            a.row_stride as isize,
+            b.data.as_ptr(),
+            b.col_stride as isize,
+            b.row_stride as isize,
+            1.0,
+            1.0,
+            false,
+            false,
+            false,
+            parallelism,
+        );
+    }
+}
+
+/// Side of an output block: two by two tiles.
+const BLOCK: usize = 32;
+/// Inner elements packed at a time: two row tiles of this length stay in the L1 cache.
+const MAX_K: usize = 768;
+/// Elements of the packed right operand: 1 MiB, half the L2 cache.
+const MAX_PANEL: usize = 512 * 1024;
+
+#[derive(Default)]
+struct Scratch {
+    a: Vec<PackedLine>,
+    b: Vec<PackedLine>,
+    bias: Vec<f32>,
+}
+
+thread_local! {
+    static SCRATCH: RefCell<Scratch> = RefCell::default();
+}
+
+/// # Safety
+/// As [`block`].
+unsafe fn bf16_block(out: RawOut, a: Mat, b: Mat, start: Start, scratch: &mut Scratch) {
+    let (m, n, k) = (a.rows, b.cols, a.cols);
+    let k_step = k.div_ceil(k.div_ceil(MAX_K).max(1)).next_multiple_of(BLOCK).max(BLOCK);
+    let n_step = (MAX_PANEL / k_step / BLOCK).max(1) * BLOCK;
+    let _tiles = tile::Session::new();
+    for n0 in (0..n).step_by(n_step) {
+        let nc = n_step.min(n - n0);
+        // With k = 0 there is still the start to write, so one empty pass is made.
+        for k0 in (0..k.max(1)).step_by(k_step) {
+            let kc = k_step.min(k - k0);
+            let n_k = kc.div_ceil(BLOCK);
+            pack_columns(&mut scratch.b, b, (k0, kc), (n0, nc));
+            let start = match start {
+                _ if k0 > 0 => Start::Old,
+                Start::Bias(bias) => {
+                    scratch.bias.clear();
+                    scratch.bias.extend_from_slice(&bias[n0..n0 + nc]);
+                    scratch.bias.resize(nc.next_multiple_of(BLOCK), 0.0);
+                    Start::Bias(&scratch.bias)
+                }
+                other => other,
+            };
+            for m0 in (0..m).step_by(BLOCK) {
+                let mc = BLOCK.min(m - m0);
+                pack_rows(&mut scratch.a, a, (m0, mc), (k0, kc));
+                for j in (0..nc).step_by(BLOCK) {
+                    let right = &scratch.b[j / BLOCK * n_k * 32..][..n_k * 32];
+                    let start = match start {
+                        Start::Bias(bias) => Start::Bias(&bias[j..j + BLOCK]),
+                        other => other,
+                    };
+                    // SAFETY: rows m0..m0+mc and columns n0+j.. lie in the caller's output.
+                    unsafe {
+                        let to = out.offset(m0 * out.row_stride + n0 + j);
+                        let size = (mc, BLOCK.min(nc - j));
+                        tile::multiply(to, size, (&scratch.a[..n_k * 32], right), start);
+                    }
+                }
+            }
+        }
+    }
+}

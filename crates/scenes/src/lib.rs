@@ -1,0 +1,33 @@
+//! A drawn world with known truth: a seed gives a picture and everything true about it, and
+//! questions whose answers are right by construction. The same on every platform, for ever.
+//!
+//! Why: a model is taught and measured on pictures nobody had to label, and its evidence can
+//! be checked because where everything is is known. What it does not know: models, tensors.
+
+mod background;
+mod canvas;
+mod class;
+mod colour;
+mod compose;
+mod page;
+mod place;
+mod question;
+mod reading;
+mod relation;
+mod rng;
+mod scene;
+mod shape;
+mod sprite;
+mod text;
+mod truth;
+mod words;
+
+pub use class::{class_named, classes, Class, Grammar, Theme};
+pub use colour::Colour;
+pub use compose::{collage, scene, Mix, Options};
+pub use place::{placed, Place};
+pub use question::{questions, Existence, Mention, Qa, QaKind};
+pub use relation::{relations, Relation};
+pub use scene::{Mask, Object, Panel, PanelRole, Scene, SceneKind, TextItem, TextRole};
+pub use truth::{ClassCount, ObjectTruth, Truth};
+pub use words::caption_vocabulary;

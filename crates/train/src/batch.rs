@@ -1,0 +1,180 @@
+//! Rows of token sequences and pictures as tensors.
+//!
+//! It knows shapes and masks, no losses. `N` pictures = rows, `T` longest row, `G` image tokens.
+
+use candle_core::{Device, Tensor};
+use scenes::Scene;
+
+use crate::Error;
+use crate::dialogue::{Row, Side};
+use crate::grounding::Grid;
+
+/// Added to the score of a key that must not be seen; the engine gives it exactly no weight.
+const MASKED: f32 = -1e30;
+
+/// What the decoder reads and what it should say.
+pub(crate) struct Batch {
+    /// `(N, T)`, padded.
+    pub(crate) input_ids: Tensor,
+    /// `(N, T)`
+    pub(crate) positions: Tensor,
+    /// `(N, 1, T, T)`, 0 or [`MASKED`]: opening and own branch, causally.
+    pub(crate) mask: Tensor,
+    /// `(M,)` flat indices into `N × T` of the rows that predict.
+    pub(crate) rows: Tensor,
+    /// `(M,)` the tokens they are to predict.
+    pub(crate) targets: Tensor,
+}
+
+impl Batch {
+    /// Collates rows; `pad` fills the ends.
+    pub(crate) fn new(rows: &[Row], pad: u32) -> Result<Self, Error> {
+        let (n, t) = (rows.len(), rows.iter().map(|r| r.ids.len()).max().unwrap_or(0));
+        let mut input_ids = vec![pad; n * t];
+        let mut positions = vec![0u32; n * t];
+        let mut mask = vec![MASKED; n * t * t];
+        let (mut predicting, mut targets) = (Vec::new(), Vec::new());
+        for (i, row) in rows.iter().enumerate() {
+            let length = row.ids.len();
+            input_ids[i * t..i * t + length].copy_from_slice(&row.ids);
+            positions[i * t..i * t + length].copy_from_slice(&row.positions);
+            allow(&mut mask[i * t * t..(i + 1) * t * t], &row.segments, t);
+            for &(at, token) in &row.supervised {
+                predicting.push((i * t + at) as u32);
+                targets.push(token);
+            }
+        }
+        let cpu = &Device::Cpu;
+        Ok(Self {
+            input_ids: Tensor::from_vec(input_ids, (n, t), cpu)?,
+            positions: Tensor::from_vec(positions, (n, t), cpu)?,
+            mask: Tensor::from_vec(mask, (n, 1, t, t), cpu)?,
+            rows: Tensor::new(predicting, cpu)?,
+            targets: Tensor::new(targets, cpu)?,
+        })
+    }
+}
+
+/// Opens the mask where a row may look; padded rows see the first token only, so that no row of
+/// the softmax is empty.
+fn allow(mask: &mut [f32], segments: &[u32], t: usize) {
+    for row in 0..t {
+        let line = &mut mask[row * t..(row + 1) * t];
+        let Some(&own) = segments.get(row) else {
+            line[0] = 0.0;
+            continue;
+        };
+        for (cell, &segment) in line.iter_mut().zip(&segments[..=row]) {
+            if segment == 0 || segment == own {
+                *cell = 0.0;
+            }
+        }
+    }
+}
+
+/// Attention rows with the columns they should rest on.
+pub(crate) struct Gaze {
+    /// `(R,)` flat indices into `N × T`.
+    pub(crate) rows: Tensor,
+    /// `(R, T)`, 1 at the columns that count.
+    pub(crate) columns: Tensor,
+    /// `(R,)`, adding up to 1.
+    pub(crate) weights: Tensor,
+}
+
+impl Gaze {
+    /// The rows of one side; `None` when there are none.
+    pub(crate) fn new(
+        rows: &[Row],
+        side: Side,
+        grid: Grid,
+        first_image_token: usize,
+    ) -> Result<Option<Self>, Error> {
+        let t = rows.iter().map(|r| r.ids.len()).max().unwrap_or(0);
+        let (mut flat, mut columns, mut weights) = (Vec::new(), Vec::new(), Vec::new());
+        for (i, row) in rows.iter().enumerate() {
+            for ground in row.grounds.iter().filter(|g| g.side == side) {
+                flat.push((i * t + ground.row) as u32);
+                weights.push(ground.weight);
+                let start = columns.len();
+                columns.resize(start + t, 0f32);
+                if ground.boxes.is_empty() {
+                    columns[start] = 1.0;
+                }
+                for (cell, inside) in grid.inside_any(&ground.boxes).into_iter().enumerate() {
+                    columns[start + first_image_token + cell] += f32::from(u8::from(inside));
+                }
+            }
+        }
+        if flat.is_empty() {
+            return Ok(None);
+        }
+        let (n, total) = (flat.len(), weights.iter().sum::<f32>());
+        weights.iter_mut().for_each(|w| *w /= total);
+        let cpu = &Device::Cpu;
+        Ok(Some(Self {
+            rows: Tensor::new(flat, cpu)?,
+            columns: Tensor::from_vec(columns, (n, t), cpu)?,
+            weights: Tensor::new(weights, cpu)?,
+        }))
+    }
+}
+
+/// Image tokens that lie on an object, with the word for it.
+pub(crate) struct Lens {
+    /// `(K,)` flat indices into `N × G`.
+    pub(crate) rows: Tensor,
+    /// `(K,)` first token of the object's name.
+    pub(crate) names: Tensor,
+    /// The same for the objects whose colour is known.
+    pub(crate) coloured: Option<(Tensor, Tensor)>,
+}
+
+impl Lens {
+    /// `name` and `colour` give the token of a class and of a colour.
+    pub(crate) fn new(
+        scenes: &[Scene],
+        grid: Grid,
+        name: impl Fn(usize) -> u32,
+        colour: impl Fn(scenes::Colour) -> u32,
+    ) -> Result<Option<Self>, Error> {
+        let (mut rows, mut names) = (Vec::new(), Vec::new());
+        let (mut coloured_rows, mut colours) = (Vec::new(), Vec::new());
+        for (i, scene) in scenes.iter().enumerate() {
+            for (cell, owner) in grid.owners(&scene.objects).into_iter().enumerate() {
+                let Some(object) = owner.map(|o| &scene.objects[o]) else { continue };
+                let flat = (i * grid.len() + cell) as u32;
+                rows.push(flat);
+                names.push(name(object.class));
+                if let Some(known) = object.colour {
+                    coloured_rows.push(flat);
+                    colours.push(colour(known));
+                }
+            }
+        }
+        if rows.is_empty() {
+            return Ok(None);
+        }
+        let cpu = &Device::Cpu;
+        let coloured = match colours.is_empty() {
+            true => None,
+            false => Some((Tensor::new(coloured_rows, cpu)?, Tensor::new(colours, cpu)?)),
+        };
+        let (rows, names) = (Tensor::new(rows, cpu)?, Tensor::new(names, cpu)?);
+        Ok(Some(Self { rows, names, coloured }))
+    }
+}
+
+/// The pictures of some scenes, as the processor gives them: `(N, 3, S, S)` in `[-1, 1]`.
+pub(crate) fn pixel_values(scenes: &[Scene]) -> Result<Tensor, Error> {
+    let side = scenes.first().map_or(0, |s| s.image.width() as usize);
+    let mut values = Vec::with_capacity(scenes.len() * 3 * side * side);
+    for scene in scenes {
+        let raw = scene.image.as_raw();
+        for channel in 0..3 {
+            let plane = raw.iter().skip(channel).step_by(3);
+            values.extend(plane.map(|&v| f32::from(v) / 255.0 * 2.0 - 1.0));
+        }
+    }
+    Ok(Tensor::from_vec(values, (scenes.len(), 3, side, side), &Device::Cpu)?)
+}

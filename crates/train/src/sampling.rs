@@ -1,0 +1,46 @@
+//! Which scene a seed gives, and which of its questions are asked.
+//!
+//! Everything follows from the stage and the seed, so a resumed run sees the same samples. It
+//! does not know tokens.
+
+use scenes::{Qa, Scene};
+
+use crate::parameters::Random;
+use crate::recipe::Stage;
+
+/// The scene of a seed under a stage's mixture.
+pub(crate) fn scene(stage: &Stage, seed: u64, image_size: u32) -> Scene {
+    let mut random = Random::new(seed ^ 0x5ce_e5);
+    if random.uniform() < stage.collages {
+        return scenes::collage(seed, image_size);
+    }
+    let kinds = stage.scenes.map_or_else(scenes::Mix::default, scenes::Mix::from);
+    scenes::scene(seed, &scenes::Options { size: image_size, kinds, ..Default::default() })
+}
+
+/// The questions asked about a scene: branches, each a conversation of one or more turns.
+pub(crate) fn branches(stage: &Stage, scene: &Scene, seed: u64) -> Vec<Vec<Qa>> {
+    let mut random = Random::new(seed ^ 0xb2a_2c4);
+    let asked = choose(stage, scenes::questions(scene, seed), &mut random);
+    if random.uniform() < stage.multi_turn {
+        return vec![asked];
+    }
+    asked.into_iter().map(|qa| vec![qa]).collect()
+}
+
+/// A weighted draw without repetition: each question gets the key `u^(1/weight)`, the largest
+/// keys win (Efraimidis and Spirakis).
+fn choose(stage: &Stage, questions: Vec<Qa>, random: &mut Random) -> Vec<Qa> {
+    let mut keyed: Vec<(f64, Qa)> = Vec::new();
+    for qa in questions {
+        let weight = stage.kinds.get(qa.kind.name()).copied().unwrap_or(1.0);
+        let key = random.uniform().max(1e-12).ln() / weight.max(1e-9);
+        let known = keyed.iter().any(|(_, other)| other.question == qa.question);
+        if weight > 0.0 && !known {
+            keyed.push((key, qa));
+        }
+    }
+    keyed.sort_by(|a, b| b.0.total_cmp(&a.0));
+    keyed.truncate(stage.questions);
+    keyed.into_iter().map(|(_, qa)| qa).collect()
+}

@@ -1,0 +1,187 @@
+//! `config.json` and `generation_config.json` as Hugging Face writes them.
+//!
+//! Missing keys take the defaults of transformers 4.57.1, because real files omit whatever equals
+//! a default. Every error names the key. It does not know tensor names (`model::family`) or the
+//! image preprocessing (`processor`).
+
+pub mod fields;
+pub mod generation;
+pub mod text;
+pub mod vision;
+
+#[cfg(test)]
+mod tests;
+
+use std::path::Path;
+
+use serde_json::Value;
+
+use crate::error::Error;
+use crate::model::nn::Activation;
+use fields::Fields;
+pub use generation::GenerationConfig;
+pub use text::{RopeScaling, TextConfig};
+pub use vision::{VisionConfig, VisionKind};
+
+/// The families this build knows, by `model_type`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ModelType {
+    Idefics3,
+    SmolVlm,
+    Llava,
+}
+
+/// Which of the vision encoder's positions the projector receives (LLaVA).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SelectStrategy {
+    /// The first position (CLIP's class token) is dropped.
+    Default,
+    /// Every position is kept.
+    Full,
+}
+
+/// How vision features become token embeddings.
+#[derive(Debug, Clone, PartialEq)]
+pub enum ProjectorConfig {
+    /// Idefics3 and SmolVLM: `scale_factor`² neighbouring patches folded into one, then a
+    /// linear map without bias.
+    PixelShuffle { scale_factor: usize },
+    /// LLaVA: linear, activation, linear.
+    Mlp { hidden_act: Activation, bias: bool },
+}
+
+/// Everything `config.json` says about the network.
+#[derive(Debug, Clone)]
+pub struct Config {
+    pub model_type: ModelType,
+    pub image_token_id: u32,
+    pub pad_token_id: Option<u32>,
+    pub vision_config: VisionConfig,
+    pub text_config: TextConfig,
+    pub projector: ProjectorConfig,
+    /// Indices into the hidden states (0 = embeddings, negative from the end). Empty = the
+    /// last hidden state after the final layer norm (Idefics3).
+    pub vision_feature_layer: Vec<i64>,
+    pub vision_feature_select_strategy: SelectStrategy,
+    /// `tie_word_embeddings` at the top level; the decoder's own is `text_config`'s.
+    pub tie_word_embeddings: bool,
+    pub generation: GenerationConfig,
+}
+
+impl Config {
+    /// Reads `config.json` and, where present, `generation_config.json` of a model folder.
+    ///
+    /// Errors: unreadable file, invalid JSON, unsupported `model_type`, impossible values.
+    pub fn load(dir: &Path) -> Result<Self, Error> {
+        let json = read_json(&dir.join("config.json"))?;
+        let mut config = Self::from_json(&json)?;
+        let generation = dir.join("generation_config.json");
+        if generation.exists() {
+            config.generation.update(&read_json(&generation)?)?;
+        }
+        Ok(config)
+    }
+
+    /// The same from an already parsed `config.json`.
+    pub fn from_json(json: &Value) -> Result<Self, Error> {
+        let fields = Fields::root(json)?;
+        let model_type = match fields.required_str("model_type")? {
+            "idefics3" => ModelType::Idefics3,
+            "smolvlm" => ModelType::SmolVlm,
+            "llava" => ModelType::Llava,
+            found => return Err(unsupported("model_type", found, "idefics3, smolvlm, llava")),
+        };
+        let config = match model_type {
+            ModelType::Llava => llava(&fields)?,
+            _ => idefics3(&fields, model_type)?,
+        };
+        config.check()?;
+        Ok(config)
+    }
+
+    /// Embeddings that one tile of `image_size` gives.
+    pub fn tokens_per_tile(&self) -> usize {
+        let side = self.vision_config.patches_per_side();
+        match self.projector {
+            ProjectorConfig::PixelShuffle { scale_factor } => (side / scale_factor).pow(2),
+            ProjectorConfig::Mlp { .. } => match self.vision_feature_select_strategy {
+                SelectStrategy::Full => self.vision_config.n_positions(),
+                SelectStrategy::Default => self.vision_config.n_positions() - 1,
+            },
+        }
+    }
+
+    /// Width of what the projector receives: the vision width, once for each selected layer.
+    pub fn vision_feature_size(&self) -> usize {
+        self.vision_config.hidden_size * self.vision_feature_layer.len().max(1)
+    }
+
+    fn check(&self) -> Result<(), Error> {
+        let n_layers = self.vision_config.num_hidden_layers as i64;
+        for &layer in &self.vision_feature_layer {
+            if !(-n_layers - 1..=n_layers).contains(&layer) {
+                let message = format!("{layer} is outside the {n_layers} layers of the encoder");
+                return Err(Error::config("vision_feature_layer", message));
+            }
+        }
+        if let ProjectorConfig::PixelShuffle { scale_factor } = self.projector
+            && scale_factor == 0
+        {
+            return Err(Error::config("scale_factor", "must be at least 1"));
+        }
+        Ok(())
+    }
+}
+
+/// `Idefics3Config` / `SmolVLMConfig`.
+fn idefics3(fields: &Fields, model_type: ModelType) -> Result<Config, Error> {
+    let vision = fields.object("vision_config")?;
+    Ok(Config {
+        model_type,
+        image_token_id: fields.u32("image_token_id", 128_257)?,
+        pad_token_id: fields.opt_u32("pad_token_id")?,
+        vision_config: VisionConfig::idefics3(&vision)?,
+        text_config: TextConfig::from_fields(fields, "text_config", 1e-5)?,
+        projector: ProjectorConfig::PixelShuffle { scale_factor: fields.usize("scale_factor", 2)? },
+        vision_feature_layer: Vec::new(),
+        vision_feature_select_strategy: SelectStrategy::Full,
+        tie_word_embeddings: fields.bool("tie_word_embeddings", false)?,
+        generation: GenerationConfig::from_config(fields)?,
+    })
+}
+
+/// `LlavaConfig`.
+fn llava(fields: &Fields) -> Result<Config, Error> {
+    let strategy = match fields.str("vision_feature_select_strategy", "default")? {
+        "default" => SelectStrategy::Default,
+        "full" => SelectStrategy::Full,
+        found => return Err(unsupported("vision_feature_select_strategy", found, "default, full")),
+    };
+    let image_token = fields.opt_u32("image_token_index")?;
+    let image_token = image_token.or(fields.opt_u32("image_token_id")?);
+    Ok(Config {
+        model_type: ModelType::Llava,
+        image_token_id: image_token.unwrap_or(32_000),
+        pad_token_id: fields.opt_u32("pad_token_id")?,
+        vision_config: VisionConfig::llava(fields)?,
+        text_config: TextConfig::from_fields(fields, "text_config", 1e-6)?,
+        projector: ProjectorConfig::Mlp {
+            hidden_act: fields.activation("projector_hidden_act", "gelu")?,
+            bias: fields.bool("multimodal_projector_bias", true)?,
+        },
+        vision_feature_layer: fields.layers("vision_feature_layer", -2)?,
+        vision_feature_select_strategy: strategy,
+        tie_word_embeddings: fields.bool("tie_word_embeddings", false)?,
+        generation: GenerationConfig::from_config(fields)?,
+    })
+}
+
+pub(crate) fn unsupported(key: &str, found: &str, supported: &str) -> Error {
+    Error::Unsupported { key: key.into(), found: found.into(), supported: supported.into() }
+}
+
+pub(crate) fn read_json(path: &Path) -> Result<Value, Error> {
+    let text = std::fs::read_to_string(path).map_err(|source| Error::io(path, source))?;
+    serde_json::from_str(&text)
+        .map_err(|source| Error::Json { path: path.to_path_buf(), source })
+}

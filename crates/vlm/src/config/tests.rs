@@ -1,0 +1,51 @@
+//! Real configurations read as their authors meant them; wrong ones name the key.
+
+use serde_json::json;
+
+use super::{Config, ModelType, ProjectorConfig, SelectStrategy, VisionKind};
+
+#[test]
+fn missing_keys_take_the_family_defaults() {
+    let smol = json!({
+        "model_type": "smolvlm", "image_token_id": 49190, "scale_factor": 4,
+        "text_config": {"model_type": "llama", "hidden_size": 576, "num_attention_heads": 9,
+                        "num_key_value_heads": 3, "head_dim": 64, "vocab_size": 49280},
+        "vision_config": {"hidden_size": 768, "image_size": 512, "patch_size": 16,
+                          "num_attention_heads": 12},
+    });
+    let config = Config::from_json(&smol).expect("SmolVLM2-256M");
+    assert_eq!(config.model_type, ModelType::SmolVlm);
+    assert_eq!(config.projector, ProjectorConfig::PixelShuffle { scale_factor: 4 });
+    assert_eq!((config.tokens_per_tile(), config.text_config.n_groups()), (64, 3));
+    assert_eq!(config.vision_config.kind, VisionKind::Idefics3);
+
+    let llava = json!({
+        "model_type": "llava", "image_token_index": 32000,
+        "text_config": {"model_type": "llama", "vocab_size": 32064},
+        "vision_config": {"model_type": "clip_vision_model", "image_size": 336, "patch_size": 14},
+    });
+    let config = Config::from_json(&llava).expect("LLaVA 1.5");
+    assert_eq!(config.vision_feature_layer, [-2]);
+    assert_eq!(config.vision_feature_select_strategy, SelectStrategy::Default);
+    assert_eq!(config.tokens_per_tile(), 576);
+}
+
+#[test]
+fn wrong_values_name_their_key() {
+    let rows = [
+        (json!({}), "model_type"),
+        (json!({"model_type": "fuyu"}), "fuyu"),
+        (json!({"model_type": "smolvlm", "scale_factor": 0}), "scale_factor"),
+        (json!({"model_type": "llava", "vision_feature_layer": -99}), "vision_feature_layer"),
+        (
+            json!({"model_type": "llava", "text_config": {"num_attention_heads": 4,
+                   "num_key_value_heads": 3}}),
+            "num_key_value_heads",
+        ),
+        (json!({"model_type": "llava", "text_config": {"hidden_size": "big"}}), "hidden_size"),
+    ];
+    for (json, key) in rows {
+        let error = Config::from_json(&json).expect_err(key).to_string();
+        assert!(error.contains(key), "{error}");
+    }
+}

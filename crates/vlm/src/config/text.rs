@@ -1,0 +1,174 @@
+//! `text_config`: the decoder's sizes, for Llama, Qwen2 and Mistral.
+//!
+//! Defaults are those of transformers 4.57.1. It does not know the layers themselves.
+
+use super::fields::Fields;
+use super::unsupported;
+use crate::error::Error;
+use crate::model::nn::Activation;
+
+/// How rotary frequencies are stretched for longer contexts.
+#[derive(Debug, Clone, PartialEq)]
+pub enum RopeScaling {
+    Default,
+    /// Positions divided by `factor`.
+    Linear { factor: f64 },
+    /// The base grows with the sequence once it exceeds `max_position_embeddings`.
+    Dynamic { factor: f64 },
+    /// Llama 3.1: low frequencies divided, high ones kept, a smooth blend between.
+    Llama3 {
+        factor: f64,
+        low_freq_factor: f64,
+        high_freq_factor: f64,
+        original_max_position_embeddings: f64,
+    },
+}
+
+/// Sizes of the language model, named as in `text_config`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TextConfig {
+    pub vocab_size: usize,
+    pub hidden_size: usize,
+    pub intermediate_size: usize,
+    pub num_hidden_layers: usize,
+    pub num_attention_heads: usize,
+    pub num_key_value_heads: usize,
+    pub head_dim: usize,
+    pub hidden_act: Activation,
+    pub max_position_embeddings: usize,
+    pub rms_norm_eps: f64,
+    pub rope_theta: f64,
+    pub rope_scaling: RopeScaling,
+    /// `q_proj`, `k_proj` and `v_proj` have a bias.
+    pub qkv_bias: bool,
+    /// `o_proj` has a bias.
+    pub o_bias: bool,
+    pub mlp_bias: bool,
+    pub tie_word_embeddings: bool,
+    /// Keys further back than this are not seen, in layers from `sliding_from_layer` on.
+    pub sliding_window: Option<usize>,
+    pub sliding_from_layer: usize,
+}
+
+impl TextConfig {
+    /// `rms_norm_eps`: the default of the family when the whole object is missing.
+    pub(crate) fn from_fields(parent: &Fields, key: &str, rms_norm_eps: f64) -> Result<Self, Error> {
+        let fields = parent.object(key)?;
+        let model_type = fields.str("model_type", "llama")?;
+        let eps = if fields.is_absent() { rms_norm_eps } else { 1e-6 };
+        let mut config = Self::llama(&fields, eps)?;
+        match model_type {
+            "llama" => {}
+            "qwen2" => config.become_qwen2(&fields)?,
+            "mistral" => config.become_mistral(&fields)?,
+            found => {
+                return Err(unsupported(&fields.path("model_type"), found, "llama, qwen2, mistral"));
+            }
+        }
+        config.check(&fields)?;
+        Ok(config)
+    }
+
+    /// Query heads that share one key and value head.
+    pub fn n_groups(&self) -> usize {
+        self.num_attention_heads / self.num_key_value_heads
+    }
+
+    /// The sliding window of one layer, if it has one.
+    pub fn window_of(&self, layer_idx: usize) -> Option<usize> {
+        self.sliding_window.filter(|_| layer_idx >= self.sliding_from_layer)
+    }
+
+    fn llama(fields: &Fields, rms_norm_eps: f64) -> Result<Self, Error> {
+        let hidden_size = fields.size("hidden_size", 4096)?;
+        let num_attention_heads = fields.size("num_attention_heads", 32)?;
+        let head_dim = fields.opt_usize("head_dim")?.unwrap_or(hidden_size / num_attention_heads);
+        let attention_bias = fields.bool("attention_bias", false)?;
+        Ok(TextConfig {
+            vocab_size: fields.size("vocab_size", 32_000)?,
+            hidden_size,
+            intermediate_size: fields.size("intermediate_size", 11_008)?,
+            num_hidden_layers: fields.size("num_hidden_layers", 32)?,
+            num_attention_heads,
+            num_key_value_heads: fields.size("num_key_value_heads", num_attention_heads)?,
+            head_dim,
+            hidden_act: fields.activation("hidden_act", "silu")?,
+            max_position_embeddings: fields.size("max_position_embeddings", 2048)?,
+            rms_norm_eps: fields.f64("rms_norm_eps", rms_norm_eps)?,
+            rope_theta: fields.f64("rope_theta", 10_000.0)?,
+            rope_scaling: rope_scaling(fields)?,
+            qkv_bias: attention_bias,
+            o_bias: attention_bias,
+            mlp_bias: fields.bool("mlp_bias", false)?,
+            tie_word_embeddings: fields.bool("tie_word_embeddings", false)?,
+            sliding_window: None,
+            sliding_from_layer: 0,
+        })
+    }
+
+    fn become_qwen2(&mut self, fields: &Fields) -> Result<(), Error> {
+        self.vocab_size = fields.size("vocab_size", 151_936)?;
+        self.intermediate_size = fields.size("intermediate_size", 22_016)?;
+        self.num_key_value_heads = fields.size("num_key_value_heads", 32)?;
+        self.max_position_embeddings = fields.size("max_position_embeddings", 32_768)?;
+        self.qkv_bias = true;
+        self.o_bias = false;
+        self.mlp_bias = false;
+        if fields.bool("use_sliding_window", false)? {
+            self.sliding_window = fields.opt_usize("sliding_window")?.or(Some(4096));
+            self.sliding_from_layer = fields.usize("max_window_layers", 28)?;
+        }
+        Ok(())
+    }
+
+    fn become_mistral(&mut self, fields: &Fields) -> Result<(), Error> {
+        self.intermediate_size = fields.size("intermediate_size", 14_336)?;
+        self.num_key_value_heads = fields.size("num_key_value_heads", 8)?;
+        self.max_position_embeddings = fields.size("max_position_embeddings", 131_072)?;
+        self.qkv_bias = false;
+        self.o_bias = false;
+        self.mlp_bias = false;
+        let named = fields.names("sliding_window");
+        let window = fields.opt_usize("sliding_window")?;
+        self.sliding_window = if named { window } else { Some(4096) };
+        Ok(())
+    }
+
+    fn check(&self, fields: &Fields) -> Result<(), Error> {
+        let (heads, kv_heads) = (self.num_attention_heads, self.num_key_value_heads);
+        if heads % kv_heads != 0 {
+            let message = format!("{kv_heads} does not divide the {heads} attention heads");
+            return Err(Error::config(fields.path("num_key_value_heads"), message));
+        }
+        if self.head_dim == 0 || self.head_dim % 2 != 0 {
+            let message = format!("{} is not an even number above 0", self.head_dim);
+            return Err(Error::config(fields.path("head_dim"), message));
+        }
+        Ok(())
+    }
+}
+
+/// `rope_scaling`, whose kind is called `rope_type` or, in older files, `type`.
+fn rope_scaling(fields: &Fields) -> Result<RopeScaling, Error> {
+    let scaling = fields.object("rope_scaling")?;
+    if scaling.is_absent() {
+        return Ok(RopeScaling::Default);
+    }
+    let factor = || scaling.required_f64("factor");
+    match scaling.str("rope_type", scaling.str("type", "default")?)? {
+        "default" => Ok(RopeScaling::Default),
+        "linear" => Ok(RopeScaling::Linear { factor: factor()? }),
+        "dynamic" => Ok(RopeScaling::Dynamic { factor: factor()? }),
+        "llama3" => Ok(RopeScaling::Llama3 {
+            factor: factor()?,
+            low_freq_factor: scaling.required_f64("low_freq_factor")?,
+            high_freq_factor: scaling.required_f64("high_freq_factor")?,
+            original_max_position_embeddings: scaling
+                .required_f64("original_max_position_embeddings")?,
+        }),
+        found => {
+            let supported = "default, linear, dynamic, llama3";
+            Err(unsupported(&scaling.path("rope_type"), found, supported))
+        }
+    }
+}

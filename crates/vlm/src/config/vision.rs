@@ -1,0 +1,151 @@
+//! `vision_config`: the vision encoder's sizes, for CLIP, SigLIP and Idefics3/SmolVLM towers.
+//!
+//! Defaults are those of transformers 4.57.1, which differ between the three. It does not know
+//! how images become `pixel_values`.
+
+use super::fields::Fields;
+use super::unsupported;
+use crate::error::Error;
+use crate::model::nn::Activation;
+
+/// Which published architecture the encoder follows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum VisionKind {
+    /// Class token, `pre_layrnorm`, no patch bias (`CLIPVisionModel`).
+    Clip,
+    /// No class token, patch bias (`SiglipVisionModel`).
+    Siglip,
+    /// SigLIP with positions by fractional coordinates (`Idefics3VisionTransformer`).
+    Idefics3,
+}
+
+/// Sizes of the vision encoder, named as in `vision_config`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct VisionConfig {
+    pub kind: VisionKind,
+    pub hidden_size: usize,
+    pub intermediate_size: usize,
+    pub num_hidden_layers: usize,
+    pub num_attention_heads: usize,
+    pub num_channels: usize,
+    /// px
+    pub image_size: usize,
+    /// px
+    pub patch_size: usize,
+    pub hidden_act: Activation,
+    pub layer_norm_eps: f64,
+}
+
+/// What a key of `vision_config` means when it is missing.
+struct Defaults {
+    kind: VisionKind,
+    hidden_size: usize,
+    intermediate_size: usize,
+    num_hidden_layers: usize,
+    num_attention_heads: usize,
+    image_size: usize,
+    patch_size: usize,
+    hidden_act: &'static str,
+    layer_norm_eps: f64,
+}
+
+const CLIP: Defaults = Defaults {
+    kind: VisionKind::Clip,
+    hidden_size: 768,
+    intermediate_size: 3072,
+    num_hidden_layers: 12,
+    num_attention_heads: 12,
+    image_size: 224,
+    patch_size: 32,
+    hidden_act: "quick_gelu",
+    layer_norm_eps: 1e-5,
+};
+
+/// What `LlavaConfig` builds when there is no `vision_config` at all.
+const LLAVA: Defaults = Defaults {
+    hidden_size: 1024,
+    intermediate_size: 4096,
+    num_hidden_layers: 24,
+    num_attention_heads: 16,
+    image_size: 336,
+    patch_size: 14,
+    ..CLIP
+};
+
+const SIGLIP: Defaults = Defaults {
+    kind: VisionKind::Siglip,
+    patch_size: 16,
+    hidden_act: "gelu_pytorch_tanh",
+    layer_norm_eps: 1e-6,
+    ..CLIP
+};
+
+const IDEFICS3: Defaults = Defaults {
+    kind: VisionKind::Idefics3,
+    hidden_size: 1152,
+    num_attention_heads: 16,
+    patch_size: 32,
+    ..SIGLIP
+};
+
+impl VisionConfig {
+    /// The tower of an Idefics3 or SmolVLM model, whatever its `model_type` says.
+    pub(crate) fn idefics3(fields: &Fields) -> Result<Self, Error> {
+        Self::read(fields, &IDEFICS3)
+    }
+
+    /// The tower of a LLaVA model.
+    pub(crate) fn llava(fields: &Fields) -> Result<Self, Error> {
+        let fields = fields.object("vision_config")?;
+        if fields.is_absent() {
+            return Self::read(&fields, &LLAVA);
+        }
+        match fields.str("model_type", "clip_vision_model")? {
+            "clip_vision_model" => Self::read(&fields, &CLIP),
+            "siglip_vision_model" => Self::read(&fields, &SIGLIP),
+            found => {
+                let supported = "clip_vision_model, siglip_vision_model";
+                Err(unsupported("vision_config.model_type", found, supported))
+            }
+        }
+    }
+
+    /// Patches along one side of an `image_size` square.
+    pub fn patches_per_side(&self) -> usize {
+        self.image_size / self.patch_size
+    }
+
+    /// Rows of the position embedding: the patches, and CLIP's class token.
+    pub fn n_positions(&self) -> usize {
+        self.patches_per_side().pow(2) + usize::from(self.kind == VisionKind::Clip)
+    }
+
+    pub fn head_dim(&self) -> usize {
+        self.hidden_size / self.num_attention_heads
+    }
+
+    fn read(fields: &Fields, default: &Defaults) -> Result<Self, Error> {
+        let config = VisionConfig {
+            kind: default.kind,
+            hidden_size: fields.size("hidden_size", default.hidden_size)?,
+            intermediate_size: fields.size("intermediate_size", default.intermediate_size)?,
+            num_hidden_layers: fields.size("num_hidden_layers", default.num_hidden_layers)?,
+            num_attention_heads: fields.size("num_attention_heads", default.num_attention_heads)?,
+            num_channels: fields.size("num_channels", 3)?,
+            image_size: fields.size("image_size", default.image_size)?,
+            patch_size: fields.size("patch_size", default.patch_size)?,
+            hidden_act: fields.activation("hidden_act", default.hidden_act)?,
+            layer_norm_eps: fields.f64("layer_norm_eps", default.layer_norm_eps)?,
+        };
+        if config.hidden_size % config.num_attention_heads != 0 {
+            let heads = config.num_attention_heads;
+            let message = format!("{} is not a multiple of {heads} heads", config.hidden_size);
+            return Err(Error::config(fields.path("hidden_size"), message));
+        }
+        if config.patch_size > config.image_size {
+            let message = format!("{} is larger than image_size", config.patch_size);
+            return Err(Error::config(fields.path("patch_size"), message));
+        }
+        Ok(config)
+    }
+}

@@ -1,0 +1,93 @@
+//! Which attention heads are evidence.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use candle_core::{DType, IndexOp};
+use serde::Deserialize;
+
+use crate::config::read_json;
+use crate::{Config, Error, Probe};
+
+/// The heads whose attention counts, and how to read them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EvidenceHeads {
+    /// layer, head
+    pub heads: Vec<(usize, usize)>,
+    /// The position that takes the attention of words that rest on nothing.
+    pub null_token: usize,
+    /// True when the model was trained so that these heads tell the truth.
+    pub trained: bool,
+}
+
+#[derive(Deserialize)]
+struct File {
+    heads: Vec<(usize, usize)>,
+    #[serde(default)]
+    null_token: usize,
+}
+
+impl EvidenceHeads {
+    /// From `evidence.json` of a model folder, else [`EvidenceHeads::untrained`].
+    ///
+    /// Errors: a file that is not valid, or names heads that the model does not have.
+    pub fn load(dir: &Path, config: &Config) -> Result<EvidenceHeads, Error> {
+        let path = dir.join("evidence.json");
+        if !path.exists() {
+            return Ok(EvidenceHeads::untrained(config));
+        }
+        let wrong = |message: String| Error::Processor { file: "evidence.json".into(), message };
+        let file: File =
+            serde_json::from_value(read_json(&path)?).map_err(|error| wrong(error.to_string()))?;
+        let text = &config.text_config;
+        let bad = file.heads.iter().find(|(layer, head)| {
+            *layer >= text.num_hidden_layers || *head >= text.num_attention_heads
+        });
+        match bad {
+            Some((layer, head)) => {
+                Err(wrong(format!("head [{layer}, {head}] is outside the model; remove it")))
+            }
+            None if file.heads.is_empty() => Err(wrong("`heads` is empty; name some".into())),
+            None => Ok(EvidenceHeads {
+                heads: file.heads,
+                null_token: file.null_token,
+                trained: true,
+            }),
+        }
+    }
+
+    /// Every head of the middle half of the layers.
+    pub fn untrained(config: &Config) -> EvidenceHeads {
+        let text = &config.text_config;
+        let n = text.num_hidden_layers;
+        let layers = n / 4..(n - n / 4).max(n / 4 + 1).min(n.max(1));
+        let heads =
+            layers.flat_map(|layer| (0..text.num_attention_heads).map(move |head| (layer, head)));
+        EvidenceHeads { heads: heads.collect(), null_token: 0, trained: false }
+    }
+
+    /// The layers to probe.
+    pub fn layers(&self) -> Vec<usize> {
+        self.heads.iter().map(|(layer, _)| *layer).collect::<BTreeSet<_>>().into_iter().collect()
+    }
+
+    /// Mean over the heads of the captured last row: one share per cached position, their sum
+    /// is 1. `None` when nothing was captured.
+    pub fn attention(&self, probe: &Probe) -> Result<Option<Vec<f32>>, Error> {
+        let mut mean: Vec<f32> = Vec::new();
+        let mut n = 0;
+        for (layer, weights) in &probe.attention {
+            let rows = weights.dim(2)?;
+            let last = weights.i((0, .., rows - 1))?.to_dtype(DType::F32)?; // (H, S)
+            let last = last.to_vec2::<f32>()?;
+            for (_, head) in self.heads.iter().filter(|(of, _)| of == layer) {
+                let Some(row) = last.get(*head) else { continue };
+                mean.resize(row.len(), 0.0);
+                mean.iter_mut().zip(row).for_each(|(sum, share)| *sum += share);
+                n += 1;
+            }
+        }
+        mean.iter_mut().for_each(|sum| *sum /= n as f32);
+        Ok((n > 0).then_some(mean))
+    }
+}

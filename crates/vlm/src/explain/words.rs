@@ -1,0 +1,197 @@
+//! Tokens -> words, and which words carry content.
+
+use super::region::region;
+use super::{Evidence, EvidenceHeads, Heatmap};
+use crate::generate::Step;
+use crate::processor::ImageSpan;
+
+/// Least share of attention on a region for trained heads to call it evidence.
+const MIN_TRAINED_SCORE: f32 = 0.2;
+
+/// A word of an answer.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Word {
+    /// Its number in the answer.
+    pub index: usize,
+    /// The tokens it is made of, first and last.
+    pub tokens: (usize, usize),
+    /// Bytes of the answer.
+    pub bytes: std::ops::Range<usize>,
+    pub text: String,
+    /// Only for content words; that of its best token.
+    pub evidence: Option<Evidence>,
+}
+
+/// Finds words and their evidence while tokens arrive.
+pub struct WordFinder {
+    trained: bool,
+    given: usize,
+    /// The attention row of each token.
+    rows: Vec<Option<Vec<f32>>>,
+}
+
+impl WordFinder {
+    pub fn new(heads: &EvidenceHeads) -> WordFinder {
+        WordFinder { trained: heads.trained, given: 0, rows: Vec::new() }
+    }
+
+    /// What the next token rests on, from the attention row that predicts it.
+    pub fn look(&mut self, row: Option<Vec<f32>>, spans: &[ImageSpan]) -> Option<Evidence> {
+        self.rows.push(row);
+        self.judge(self.rows.len() - 1, spans)
+    }
+
+    /// Judges every token again, against the mean map of the whole answer.
+    pub fn judge_again(&mut self, steps: &mut [Step], spans: &[ImageSpan]) {
+        for (idx, step) in steps.iter_mut().enumerate() {
+            step.evidence = self.judge(idx, spans);
+        }
+        self.given = 0;
+    }
+
+    /// The words that became complete: those followed by something, or all when `ended`.
+    pub fn complete(&mut self, text: &str, steps: &[Step], ended: bool) -> Vec<Word> {
+        let found = split(text);
+        let mut words = Vec::new();
+        for (index, bytes) in found.into_iter().enumerate().skip(self.given) {
+            if bytes.end == text.len() && !ended {
+                break;
+            }
+            words.push(word(index, bytes, text, steps));
+            self.given = index + 1;
+        }
+        words
+    }
+
+    fn judge(&self, idx: usize, spans: &[ImageSpan]) -> Option<Evidence> {
+        let row = self.rows[idx].as_ref()?;
+        let n_images = spans.last()?.image + 1;
+        let map = |image| Some((image, Heatmap::new(row, spans, image)?));
+        let maps = (0..n_images).filter_map(map);
+        let (image, map) = maps.max_by(|a, b| peak(&a.1).total_cmp(&peak(&b.1)))?;
+        if self.trained {
+            let strength = map.values.clone();
+            return Some(region(image, map, &strength)).filter(|e| e.score >= MIN_TRAINED_SCORE);
+        }
+        let strength = self.relative(&map, image, spans);
+        Some(region(image, map, &strength))
+    }
+
+    /// The map divided by the answer's own mean map.
+    fn relative(&self, map: &Heatmap, image: usize, spans: &[ImageSpan]) -> Vec<f32> {
+        let rows: Vec<&Vec<f32>> = self.rows.iter().flatten().collect();
+        if rows.len() < 2 {
+            return map.values.clone();
+        }
+        let mut mean = vec![0.0; map.values.len()];
+        for row in &rows {
+            let Some(other) = Heatmap::new(row, spans, image) else { continue };
+            mean.iter_mut().zip(&other.values).for_each(|(sum, value)| *sum += value);
+        }
+        let floor = 0.1 * mean.iter().sum::<f32>() / mean.len() as f32;
+        map.values.iter().zip(&mean).map(|(value, mean)| value / (mean + floor + 1e-9)).collect()
+    }
+}
+
+fn peak(map: &Heatmap) -> f32 {
+    map.values.iter().copied().fold(0.0, f32::max)
+}
+
+fn word(index: usize, bytes: std::ops::Range<usize>, text: &str, steps: &[Step]) -> Word {
+    let mut start = 0;
+    let mut tokens: Vec<usize> = Vec::new();
+    for (idx, step) in steps.iter().enumerate() {
+        let end = start + step.text.len();
+        if start < bytes.end && end > bytes.start {
+            tokens.push(idx);
+        }
+        start = end;
+    }
+    let content = is_content_word(&text[bytes.clone()]);
+    let evidences = tokens.iter().filter_map(|&idx| steps[idx].evidence.as_ref());
+    let best = evidences.max_by(|a, b| a.score.total_cmp(&b.score)).filter(|_| content).cloned();
+    let first = tokens.first().copied().unwrap_or(0);
+    let last = tokens.last().copied().unwrap_or(first);
+    let text = text[bytes.clone()].to_string();
+    Word { index, tokens: (first, last), bytes, text, evidence: best }
+}
+
+/// Byte ranges of the words of `text`: letters and digits, with `'`, `-`, `.` and `,` inside.
+fn split(text: &str) -> Vec<std::ops::Range<usize>> {
+    let mut words: Vec<std::ops::Range<usize>> = Vec::new();
+    let chars: Vec<(usize, char)> = text.char_indices().collect();
+    for (i, &(at, c)) in chars.iter().enumerate() {
+        let next = chars.get(i + 1).is_some_and(|(_, c)| c.is_alphanumeric());
+        let open = words.last().is_some_and(|word| word.end == at);
+        let decimal = matches!(c, '.' | ',') && digit_before(text, at);
+        let joins = decimal || matches!(c, '\'' | '’' | '-');
+        if c.is_alphanumeric() || (joins && open && next) {
+            match words.last_mut().filter(|word| word.end == at) {
+                Some(word) => word.end = at + c.len_utf8(),
+                None => words.push(at..at + c.len_utf8()),
+            }
+        }
+    }
+    words
+}
+
+fn digit_before(text: &str, at: usize) -> bool {
+    text[..at].chars().next_back().is_some_and(|c| c.is_ascii_digit())
+}
+
+/// True for words that can rest on a region: not articles, pronouns, auxiliaries, prepositions
+/// and the like.
+pub fn is_content_word(word: &str) -> bool {
+    let word = word.to_lowercase();
+    !word.is_empty() && !FUNCTION_WORDS.contains(&word.as_str())
+}
+
+const FUNCTION_WORDS: &[&str] = &[
+    "a", "an", "the", "this", "that", "these", "those", "it", "its", "it's", "he", "she", "they",
+    "them", "his", "her", "their", "i", "you", "we", "my", "your", "our", "me", "us", "him",
+    "is", "are", "was", "were", "be", "been", "being", "am", "has", "have", "had", "do", "does",
+    "did", "can", "could", "will", "would", "shall", "should", "may", "might", "must", "there",
+    "here", "and", "or", "but", "nor", "so", "if", "then", "than", "as", "of", "to", "in", "on",
+    "at", "by", "for", "from", "with", "into", "onto", "over", "under", "about", "between",
+    "which", "who", "whom", "whose", "what", "where", "when", "how", "why", "not", "no", "also",
+    "very", "some", "any", "such", "both", "each", "other", "while", "some", "image", "picture",
+    "photo", "shows", "appears", "seems",
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_are_split_as_people_read_them() {
+        let rows: [(&str, &[&str]); 4] = [
+            ("A red car.", &["A", "red", "car"]),
+            ("It's 12.50, two-door", &["It's", "12.50", "two-door"]),
+            ("", &[]),
+            (" Größe: 3", &["Größe", "3"]),
+        ];
+        for (text, expected) in rows {
+            let found: Vec<&str> = split(text).into_iter().map(|bytes| &text[bytes]).collect();
+            assert_eq!(found, expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn sub_word_tokens_make_one_word_given_once_it_is_complete() {
+        let steps: Vec<Step> = ["A", " zeb", "ra", "."]
+            .iter()
+            .map(|text| Step { token: 0, text: text.to_string(), logprob: 0.0, evidence: None })
+            .collect();
+        let heads = EvidenceHeads { heads: vec![(0, 0)], null_token: 0, trained: true };
+        let mut finder = WordFinder::new(&heads);
+        let (mut text, mut words) = (String::new(), Vec::new());
+        for n in 1..=steps.len() {
+            text.push_str(&steps[n - 1].text);
+            words.extend(finder.complete(&text, &steps[..n], false));
+        }
+        let found: Vec<_> = words.iter().map(|word| (word.text.as_str(), word.tokens)).collect();
+        assert_eq!(found, [("A", (0, 0)), ("zebra", (1, 2))]);
+        assert!(finder.complete(&text, &steps, true).is_empty());
+        assert!(is_content_word("Zebra") && is_content_word("Yes") && !is_content_word("The"));
+    }
+}

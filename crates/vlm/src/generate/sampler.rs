@@ -1,0 +1,71 @@
+//! From logits to the next token.
+
+use candle_core::Tensor;
+use candle_transformers::generation::{LogitsProcessor, Sampling};
+
+use super::GenerateOptions;
+use crate::Error;
+
+pub(super) struct Sampler {
+    processor: LogitsProcessor,
+    penalty: f32,
+    /// Every id so far, prompt included: what the repetition penalty looks at.
+    ids: Vec<u32>,
+    greedy: bool,
+}
+
+impl Sampler {
+    pub fn new(options: &GenerateOptions, prompt: &[u32]) -> Sampler {
+        let temperature = options.temperature;
+        let greedy = temperature <= 0.0;
+        let sampling = match (greedy, options.top_k, options.top_p) {
+            (true, _, _) => Sampling::ArgMax,
+            (_, None, None) => Sampling::All { temperature },
+            (_, Some(k), None) => Sampling::TopK { k, temperature },
+            (_, None, Some(p)) => Sampling::TopP { p, temperature },
+            (_, Some(k), Some(p)) => Sampling::TopKThenTopP { k, p, temperature },
+        };
+        Sampler {
+            processor: LogitsProcessor::from_sampling(options.seed, sampling),
+            penalty: options.repetition_penalty,
+            ids: prompt.to_vec(),
+            greedy,
+        }
+    }
+
+    /// The next token and the logarithm of its probability in the plain distribution.
+    /// `logits`: `(V)` f32.
+    pub fn next(&mut self, logits: &Tensor) -> Result<(u32, f32), Error> {
+        let values = logits.to_vec1::<f32>()?;
+        let token = match self.penalty == 1.0 && self.greedy {
+            true => argmax(&values),
+            false => self.sample(logits)?,
+        };
+        self.ids.push(token);
+        let max = values.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        let sum: f32 = values.iter().map(|value| (value - max).exp()).sum();
+        let chosen = values.get(token as usize).copied().unwrap_or(max);
+        Ok((token, chosen - max - sum.ln()))
+    }
+
+    fn sample(&mut self, logits: &Tensor) -> Result<u32, Error> {
+        if self.penalty == 1.0 {
+            return Ok(self.processor.sample(logits)?);
+        }
+        let penalty = self.penalty;
+        let logits =
+            candle_transformers::utils::apply_repeat_penalty(logits, penalty, &self.ids)?;
+        Ok(self.processor.sample(&logits)?)
+    }
+}
+
+/// The first of the greatest, so that ties fall the same way everywhere.
+fn argmax(values: &[f32]) -> u32 {
+    let mut best = 0;
+    for (idx, value) in values.iter().enumerate() {
+        if *value > values[best] {
+            best = idx;
+        }
+    }
+    best as u32
+}

@@ -1,0 +1,28 @@
+//! The engine: images and messages in; tokens, evidence and embeddings out.
+//!
+//! One vision encoder, one projector and one language model serve every family; a family
+//! (`model::family`) is only a table of names over them. It knows no application, no network,
+//! no async runtime and no user interface.
+//!
+//! Shapes are written with `B` batch, `N` images or tiles, `C` channels, `S` side or key length,
+//! `T` tokens, `P` patches, `D` hidden size, `H` heads, `d` head size, `V` vocabulary.
+
+pub mod error;
+
+pub mod config;
+pub mod device;
+pub mod model;
+pub mod probe;
+pub mod weights;
+
+pub mod explain;
+pub mod generate;
+pub mod processor;
+
+pub use config::Config;
+pub use device::{DeviceChoice, choose};
+pub use error::Error;
+pub use model::kv_cache::KvCache;
+pub use model::{Mask, Positions, Vlm};
+pub use probe::{Probe, Rows};
+pub use weights::TensorMap;

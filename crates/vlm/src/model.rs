@@ -1,0 +1,297 @@
+//! The model: images to embeddings, embeddings to hidden states, hidden states to logits.
+//!
+//! One forward pass serves chat, evidence, training and evaluation. It knows tensors only: no
+//! images as files, no text, no sampling.
+//!
+//! Shapes: `N` tiles, `C` channels, `S` side, `P` patches, `D_v` width of the vision features,
+//! `T_img` tokens of a tile, `B` batch, `T` tokens, `D` hidden size, `V` vocabulary.
+
+pub mod nn;
+
+pub mod attention;
+mod encoder_layer;
+mod loader;
+mod rotary;
+
+pub mod dual_encoder;
+mod family;
+pub mod kv_cache;
+pub mod language_model;
+pub mod projector;
+pub mod vision_encoder;
+
+#[cfg(test)]
+mod tests;
+
+use std::path::Path;
+
+use candle_core::{D, Device, Tensor};
+
+use crate::config::{Config, VisionKind};
+use crate::error::{Context, Error};
+use crate::probe::Probe;
+use crate::weights::TensorMap;
+use kv_cache::KvCache;
+use language_model::LanguageModel;
+use loader::Loader;
+use nn::Compute;
+use projector::Projector;
+use vision_encoder::VisionEncoder;
+
+/// Which keys a query may see.
+#[derive(Clone, Copy)]
+pub enum Mask<'a> {
+    /// Those at or before its own position (within the sliding window, where there is one).
+    Causal,
+    /// Scores are added, `(B|1, 1, T, S)`: 0 to see, `attention::MASKED` to hide.
+    Additive(&'a Tensor),
+}
+
+/// Where the new tokens stand.
+#[derive(Clone, Copy)]
+pub enum Positions<'a> {
+    /// One after another from this position.
+    From(usize),
+    /// Each its own, `(B, T)` u32.
+    Ids(&'a Tensor),
+}
+
+/// A vision-language model.
+pub struct Vlm {
+    pub config: Config,
+    pub vision_encoder: VisionEncoder,
+    pub projector: Projector,
+    pub language_model: LanguageModel,
+}
+
+impl Vlm {
+    /// Loads a model folder in Hugging Face layout, in f32.
+    ///
+    /// Errors: unsupported family; weights missing, damaged or not fitting `config.json`, with
+    /// every tensor named.
+    pub fn load(dir: &Path, device: &Device) -> Result<Vlm, Error> {
+        let config = Config::load(dir)?;
+        Self::from_tensors(&config, TensorMap::open(dir, device)?, Compute::F32)
+    }
+
+    /// Builds the model from named tensors, which it keeps as they are: variables stay linked, and
+    /// a change made to one in place is seen by the next forward pass.
+    pub fn from_tensors(
+        config: &Config,
+        mut tensors: TensorMap,
+        compute: Compute,
+    ) -> Result<Vlm, Error> {
+        let family = family::of(config);
+        family.adopt(config, &mut tensors);
+        let tied = family.is_tied(config, Some(&tensors));
+        if tied {
+            // `save_pretrained` leaves a tied head out; other tools write it twice.
+            tensors.ignore(|name| name.starts_with(family.lm_head));
+        }
+        let mut loader = Loader::new(tensors, compute);
+        let vlm = Self::build(config, &mut loader, tied)?;
+        loader.finish()?;
+        Ok(vlm)
+    }
+
+    /// Every parameter's name, as in the Hugging Face checkpoint, and shape.
+    pub fn parameter_shapes(config: &Config) -> Result<Vec<(String, Vec<usize>)>, Error> {
+        let mut recorder = Loader::recorder();
+        let tied = family::of(config).is_tied(config, None);
+        Self::build(config, &mut recorder, tied)?;
+        Ok(recorder.asked)
+    }
+
+    fn build(config: &Config, loader: &mut Loader, tied: bool) -> Result<Vlm, Error> {
+        let family = family::of(config);
+        let vision = &config.vision_config;
+        let names = (family.language_model, family.lm_head);
+        Ok(Vlm {
+            config: config.clone(),
+            vision_encoder: VisionEncoder::load(loader, family.vision_encoder, vision)?,
+            projector: Projector::load(loader, family.projector, config)?,
+            language_model: LanguageModel::load(loader, names, &config.text_config, tied)?,
+        })
+    }
+
+    /// `pixel_values (N, C, S, S)` → what the projector receives, `(N, P, D_v)`.
+    ///
+    /// Idefics3 and SmolVLM pad a batch with tiles of zeros; those are left out, as in
+    /// `get_image_features`, so `N` may shrink.
+    pub fn vision_features(&self, pixel_values: &Tensor) -> Result<Tensor, Error> {
+        if self.config.vision_config.kind == VisionKind::Idefics3 {
+            let real = without_padding_tiles(pixel_values)?;
+            return self.vision_encoder.forward(&real, None);
+        }
+        let layers = &self.config.vision_feature_layer;
+        let mut states = self.vision_encoder.hidden_states(pixel_values, layers)?;
+        if self.config.vision_feature_select_strategy == crate::config::SelectStrategy::Default {
+            for state in &mut states {
+                *state = state.narrow(1, 1, state.dim(1)? - 1)?.contiguous()?;
+            }
+        }
+        match states.as_slice() {
+            [one] => Ok(one.clone()),
+            several => Ok(Tensor::cat(several, D::Minus1)?),
+        }
+    }
+
+    /// `vision_features (N, P, D_v)` → `image_embeds (N, T_img, D)`
+    pub fn project(&self, vision_features: &Tensor) -> Result<Tensor, Error> {
+        let width = self.config.vision_feature_size();
+        match vision_features.dims3() {
+            Ok((_, _, d_v)) if d_v == width => self.projector.forward(vision_features),
+            _ => Err(Error::Shape {
+                tensor: "vision_features",
+                expected: format!("(N, P, {width})"),
+                found: vision_features.dims().to_vec(),
+            }),
+        }
+    }
+
+    /// `pixel_values (N, C, S, S)` → `image_embeds (N, T_img, D)`
+    pub fn encode_images(&self, pixel_values: &Tensor) -> Result<Tensor, Error> {
+        self.project(&self.vision_features(pixel_values)?)
+    }
+
+    /// `input_ids (B, T)` u32 → `(B, T, D)`. Errors on an id outside the vocabulary.
+    pub fn embed_tokens(&self, input_ids: &Tensor) -> Result<Tensor, Error> {
+        let input_ids = input_ids.to_dtype(candle_core::DType::U32)?;
+        self.check_ids(&input_ids.flatten_all()?.to_vec1::<u32>()?)?;
+        Ok(self.language_model.embed_tokens.forward(&input_ids)?)
+    }
+
+    /// Token embeddings with the k-th image token replaced by the k-th row of `image_embeds`
+    /// `(N, T_img, D)` → `inputs_embeds (1, T, D)`.
+    ///
+    /// Errors: as many image tokens as rows are needed; ids outside the vocabulary.
+    pub fn merge(&self, input_ids: &[u32], image_embeds: &Tensor) -> Result<Tensor, Error> {
+        self.merge_batch(input_ids, 1, image_embeds)
+    }
+
+    /// The same for a batch: `input_ids (B · T)` row after row → `(B, T, D)`. Image rows are used
+    /// up in the order of the batch.
+    pub fn merge_batch(
+        &self,
+        input_ids: &[u32],
+        batch: usize,
+        image_embeds: &Tensor,
+    ) -> Result<Tensor, Error> {
+        let image_token = self.config.image_token_id;
+        let d = self.config.text_config.hidden_size;
+        let rows = image_embeds.reshape(((), d)).map_err(|_| Error::Shape {
+            tensor: "image_embeds",
+            expected: format!("(N, T_img, {d})"),
+            found: image_embeds.dims().to_vec(),
+        })?; // (N · T_img, D)
+        let is_image = |id: &&u32| **id == image_token;
+        let n_image_tokens = input_ids.iter().filter(is_image).count();
+        if n_image_tokens != rows.dim(0)? {
+            return Err(Error::ImageTokens { tokens: n_image_tokens, embeds: rows.dim(0)? });
+        }
+        // The image token may lie outside the embedding's rows: look up only the words.
+        let words: Vec<u32> = input_ids.iter().copied().filter(|&id| id != image_token).collect();
+        self.check_ids(&words)?;
+        let (mut next_word, mut next_image) = (0u32, words.len() as u32);
+        let source = input_ids.iter().map(|&id| {
+            let next = if id == image_token { &mut next_image } else { &mut next_word };
+            *next += 1;
+            *next - 1
+        });
+        let source: Vec<u32> = source.collect();
+        let device = rows.device();
+        let mut parts = Vec::with_capacity(2);
+        if !words.is_empty() {
+            let words = Tensor::from_slice(&words, words.len(), device)?;
+            parts.push(self.language_model.embed_tokens.forward(&words)?);
+        }
+        parts.push(rows);
+        let all = Tensor::cat(&parts, 0)?; // (words + images, D)
+        let n = source.len();
+        let merged = all.index_select(&Tensor::from_vec(source, n, device)?, 0)?;
+        merged.reshape((batch, n / batch.max(1), d)).context("merging images into the prompt")
+    }
+
+    /// `inputs_embeds (B, T, D)` → hidden states after the final norm, `(B, T, D)`.
+    ///
+    /// With a cache the new tokens follow those it holds, and it grows by `T`. The probe keeps
+    /// what it was asked for; it changes nothing.
+    pub fn forward(
+        &self,
+        inputs_embeds: &Tensor,
+        positions: &Positions,
+        mask: &Mask,
+        cache: Option<&mut KvCache>,
+        probe: &mut Probe,
+    ) -> Result<Tensor, Error> {
+        let n_past = cache.as_ref().map_or(0, |cache| cache.len());
+        self.check_forward(inputs_embeds, positions, mask, n_past)?;
+        self.language_model.forward(inputs_embeds, (positions, mask), cache, probe)
+    }
+
+    /// `hidden (…, D)` → `logits (…, V)`
+    pub fn logits(&self, hidden: &Tensor) -> Result<Tensor, Error> {
+        let d = self.config.text_config.hidden_size;
+        if hidden.dims().last() != Some(&d) {
+            let expected = format!("(…, {d})");
+            return Err(Error::Shape { tensor: "hidden", expected, found: hidden.dims().to_vec() });
+        }
+        self.language_model.logits(hidden)
+    }
+
+    fn check_ids(&self, input_ids: &[u32]) -> Result<(), Error> {
+        let vocab_size = self.config.text_config.vocab_size;
+        match input_ids.iter().find(|&&id| id as usize >= vocab_size) {
+            None => Ok(()),
+            Some(&id) => Err(Error::TokenId { id, vocab_size }),
+        }
+    }
+
+    fn check_forward(
+        &self,
+        inputs_embeds: &Tensor,
+        positions: &Positions,
+        mask: &Mask,
+        n_past: usize,
+    ) -> Result<(), Error> {
+        let d = self.config.text_config.hidden_size;
+        let wrong = |tensor, expected, found: &Tensor| {
+            Err(Error::Shape { tensor, expected, found: found.dims().to_vec() })
+        };
+        let (b, t) = match inputs_embeds.dims3() {
+            Ok((b, t, found)) if found == d && t > 0 => (b, t),
+            _ => return wrong("inputs_embeds", format!("(B, T, {d})"), inputs_embeds),
+        };
+        if let Positions::Ids(ids) = positions
+            && ids.dims() != [b, t]
+            && ids.dims() != [1, t]
+        {
+            return wrong("position_ids", format!("({b}, {t})"), ids);
+        }
+        if let Mask::Additive(mask) = mask {
+            let s = n_past + t;
+            if mask.dims() != [b, 1, t, s] && mask.dims() != [1, 1, t, s] {
+                return wrong("attention_mask", format!("({b} or 1, 1, {t}, {s})"), mask);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Leaves out the tiles whose every value is zero; keeps the first if all are.
+fn without_padding_tiles(pixel_values: &Tensor) -> Result<Tensor, Error> {
+    if pixel_values.rank() != 4 || pixel_values.elem_count() == 0 {
+        return Ok(pixel_values.clone()); // the encoder says what is wrong with it
+    }
+    let largest = pixel_values.flatten_from(1)?.abs()?.max(1)?.to_vec1::<f32>()?;
+    let mut real: Vec<u32> = (0..largest.len() as u32).filter(|&i| largest[i as usize] != 0.0).collect();
+    if real.len() == largest.len() {
+        return Ok(pixel_values.clone());
+    }
+    if real.is_empty() {
+        real.push(0);
+    }
+    let n = real.len();
+    let real = Tensor::from_vec(real, n, pixel_values.device())?;
+    Ok(pixel_values.index_select(&real, 0)?)
+}

@@ -1,0 +1,99 @@
+//! Multi-head attention as the layers use it: head splitting, masks, and what a probe asks for.
+//!
+//! The arithmetic is `nn`'s; this file decides which rows of the weights are wanted and keeps the
+//! output the same whether or not anyone looks. It knows no positions and no cache.
+//!
+//! Shapes: `B` batch, `T` query tokens, `S` keys, `H` heads, `Hkv` key and value heads, `d` head
+//! size, `D` hidden size.
+
+use candle_core::{DType, Device, Tensor};
+
+use super::nn::{Compute, attention, attention_with_weights};
+use crate::error::{Context, Error};
+use crate::probe::Rows;
+
+/// Added to the score of a key that must not be seen. Finite, so that a row that sees nothing
+/// stays a number.
+pub const MASKED: f32 = -1e30;
+
+/// `(B, T, H·d)` → `(B, H, T, d)`
+pub(super) fn split_heads(x: &Tensor, n_heads: usize) -> Result<Tensor, Error> {
+    let (b, t, d) = x.dims3()?;
+    let x = x.reshape((b, t, n_heads, d / n_heads))?.transpose(1, 2)?;
+    Ok(x.contiguous()?) // (B, H, T, d)
+}
+
+/// `(B, H, T, d)` → `(B, T, H·d)`
+pub(super) fn merge_heads(x: &Tensor) -> Result<Tensor, Error> {
+    let (b, h, t, d) = x.dims4()?;
+    Ok(x.transpose(1, 2)?.contiguous()?.reshape((b, t, h * d))?) // (B, T, D)
+}
+
+/// What one attention needs besides queries, keys and values.
+pub(super) struct Attend<'a> {
+    /// additive, `(B|1, 1, T, S)`
+    pub mask: Option<&'a Tensor>,
+    pub scale: f32,
+    pub compute: Compute,
+}
+
+impl Attend<'_> {
+    /// Attention output `(B, H, T, d)` and, where asked for, weights `(B, H, rows, S)`.
+    ///
+    /// For `Rows::Last` the output comes from the plain path and one row is computed besides, so
+    /// that a probe changes no bit of the output.
+    pub(super) fn run(
+        &self,
+        q: &Tensor,
+        k: &Tensor,
+        v: &Tensor,
+        rows: Option<Rows>,
+    ) -> Result<(Tensor, Option<Tensor>), Error> {
+        let (mask, scale, compute) = (self.mask, self.scale, self.compute);
+        if rows == Some(Rows::All) {
+            let (out, weights) = attention_with_weights(q, k, v, mask, scale, compute)?;
+            return Ok((out, Some(weights)));
+        }
+        let out = attention(q, k, v, mask, scale, compute)?;
+        if rows.is_none() {
+            return Ok((out, None));
+        }
+        let last = q.dim(2)? - 1;
+        let q = q.narrow(2, last, 1)?.contiguous()?;
+        let mask = mask.map(|mask| mask.narrow(2, last, 1)?.contiguous()).transpose()?;
+        let (_, weights) = attention_with_weights(&q, k, v, mask.as_ref(), scale, compute)?;
+        Ok((out, Some(weights))) // (B, H, 1, S)
+    }
+}
+
+/// The causal mask of `n_new` tokens after `n_past`, `(1, 1, T, S)`; `None` when every key is seen.
+pub fn causal_mask(
+    n_new: usize,
+    n_past: usize,
+    window: Option<usize>,
+    device: &Device,
+) -> Result<Option<Tensor>, Error> {
+    let n_keys = n_past + n_new;
+    let windowed = window.is_some_and(|window| n_keys > window);
+    if n_new == 1 && !windowed {
+        return Ok(None);
+    }
+    let window = window.unwrap_or(usize::MAX);
+    let mut mask = vec![0f32; n_new * n_keys];
+    for (row_idx, row) in mask.chunks_exact_mut(n_keys).enumerate() {
+        let position = n_past + row_idx;
+        row[position + 1..].fill(MASKED);
+        row[..(position + 1).saturating_sub(window)].fill(MASKED);
+    }
+    let mask = Tensor::from_vec(mask, (1, 1, n_new, n_keys), device).context("causal mask")?;
+    Ok(Some(mask))
+}
+
+/// The additive mask that hides padding keys: `keep (B, S)`, 1 to see and 0 to hide, becomes
+/// `(B, 1, n_rows, S)`.
+pub fn padding_mask(keep: &Tensor, n_rows: usize) -> Result<Tensor, Error> {
+    let (b, s) = keep.dims2()?;
+    let keep = keep.to_dtype(DType::F32)?;
+    let hidden = keep.affine(-f64::from(MASKED), f64::from(MASKED))?; // 1 → 0, 0 → MASKED
+    Ok(hidden.reshape((b, 1, 1, s))?.broadcast_as((b, 1, n_rows, s))?.contiguous()?)
+}

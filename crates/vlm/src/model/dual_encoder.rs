@@ -1,0 +1,193 @@
+//! The contrastive side: phrases and image regions in one space (RegionCLIP's idea, arXiv
+//! 2112.09106, over CLIP's loss, arXiv 2103.00020).
+//!
+//! A text tower embeds a phrase; a region head embeds patch features of the shared vision encoder,
+//! pooled under a box. It knows no boxes and no tokenizer: the caller pools and encodes.
+//!
+//! Shapes: `B` phrases, `T` tokens, `R` regions, `P` patches, `D` hidden size, `D_v` vision width,
+//! `E` width of the shared space.
+
+use candle_core::{D, DType, Tensor};
+
+use super::attention::padding_mask;
+use super::encoder_layer::{EncoderLayer, EncoderSizes};
+use super::loader::Loader;
+use super::nn::{Activation, Compute, Embedding, LayerNorm, Linear};
+use crate::config::fields::Fields;
+use crate::error::Error;
+use crate::weights::TensorMap;
+
+/// CLIP's cap on the temperature: logits are multiplied by at most this.
+pub const MAX_SCALE: f64 = 100.0;
+
+/// Sizes of both, as in the `config.json` beside the text tower's weights.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DualEncoderConfig {
+    pub vocab_size: usize,
+    pub max_position_embeddings: usize,
+    pub hidden_size: usize,
+    pub intermediate_size: usize,
+    pub num_hidden_layers: usize,
+    pub num_attention_heads: usize,
+    /// `E`
+    pub projection_dim: usize,
+    /// `D_v`
+    pub vision_hidden_size: usize,
+    pub layer_norm_eps: f64,
+}
+
+impl DualEncoderConfig {
+    /// Every key but `layer_norm_eps` is required to be at least 1 where present.
+    pub fn from_json(json: &serde_json::Value) -> Result<Self, Error> {
+        let fields = Fields::root(json)?;
+        let config = DualEncoderConfig {
+            vocab_size: fields.size("vocab_size", 2048)?,
+            max_position_embeddings: fields.size("max_position_embeddings", 32)?,
+            hidden_size: fields.size("hidden_size", 192)?,
+            intermediate_size: fields.size("intermediate_size", 768)?,
+            num_hidden_layers: fields.size("num_hidden_layers", 3)?,
+            num_attention_heads: fields.size("num_attention_heads", 3)?,
+            projection_dim: fields.size("projection_dim", 192)?,
+            vision_hidden_size: fields.size("vision_hidden_size", 192)?,
+            layer_norm_eps: fields.f64("layer_norm_eps", 1e-6)?,
+        };
+        if config.hidden_size % config.num_attention_heads != 0 {
+            return Err(Error::config("hidden_size", "is not a multiple of num_attention_heads"));
+        }
+        Ok(config)
+    }
+}
+
+/// The text tower and the region head together, as they are trained and stored.
+pub struct DualEncoder {
+    pub text_tower: TextTower,
+    pub region_head: RegionHead,
+}
+
+impl DualEncoder {
+    /// Errors with every missing, unexpected and misshaped tensor.
+    pub fn from_tensors(
+        config: &DualEncoderConfig,
+        tensors: TensorMap,
+        compute: Compute,
+    ) -> Result<Self, Error> {
+        let mut loader = Loader::new(tensors, compute);
+        let dual = Self::build(config, &mut loader)?;
+        loader.finish()?;
+        Ok(dual)
+    }
+
+    /// Every parameter's name and shape.
+    pub fn parameter_shapes(
+        config: &DualEncoderConfig,
+    ) -> Result<Vec<(String, Vec<usize>)>, Error> {
+        let mut recorder = Loader::recorder();
+        Self::build(config, &mut recorder)?;
+        Ok(recorder.asked)
+    }
+
+    fn build(config: &DualEncoderConfig, loader: &mut Loader) -> Result<Self, Error> {
+        Ok(DualEncoder {
+            text_tower: TextTower::load(loader, config)?,
+            region_head: RegionHead::load(loader, config)?,
+        })
+    }
+}
+
+/// A phrase encoder: bidirectional, mean over its tokens.
+pub struct TextTower {
+    token_embedding: Embedding,
+    position_embedding: Embedding,
+    layers: Vec<EncoderLayer>,
+    final_layer_norm: LayerNorm,
+    text_projection: Linear,
+}
+
+impl TextTower {
+    fn load(loader: &mut Loader, config: &DualEncoderConfig) -> Result<Self, Error> {
+        let (d, eps) = (config.hidden_size, config.layer_norm_eps);
+        let sizes = EncoderSizes {
+            hidden_size: d,
+            intermediate_size: config.intermediate_size,
+            num_attention_heads: config.num_attention_heads,
+            hidden_act: Activation::GeluPytorchTanh,
+            layer_norm_eps: eps,
+        };
+        let tokens = "text_tower.embeddings.token_embedding";
+        let positions = "text_tower.embeddings.position_embedding";
+        let name = |i: usize| format!("text_tower.encoder.layers.{i}");
+        let out = (config.projection_dim, d);
+        Ok(TextTower {
+            token_embedding: loader.embedding(tokens, config.vocab_size, d)?,
+            position_embedding: loader.embedding(positions, config.max_position_embeddings, d)?,
+            layers: (0..config.num_hidden_layers)
+                .map(|i| EncoderLayer::load(loader, &name(i), &sizes))
+                .collect::<Result<_, Error>>()?,
+            final_layer_norm: loader.layer_norm("text_tower.final_layer_norm", d, eps)?,
+            text_projection: loader.linear("text_tower.text_projection", out, false)?,
+        })
+    }
+
+    /// `input_ids (B, T)` u32, `mask (B, T)` 1 for a token and 0 for padding → `(B, E)`, each of
+    /// length 1. Errors when a phrase is longer than the positions.
+    pub fn forward(&self, input_ids: &Tensor, mask: &Tensor) -> Result<Tensor, Error> {
+        let (_, t) = input_ids.dims2()?;
+        let n_positions = self.position_embedding.weight.dim(0)?;
+        if t > n_positions {
+            let expected = format!("(B, at most {n_positions})");
+            let found = input_ids.dims().to_vec();
+            return Err(Error::Shape { tensor: "input_ids", expected, found });
+        }
+        let positions = self.position_embedding.weight.narrow(0, 0, t)?.unsqueeze(0)?;
+        let mut x = self.token_embedding.forward(input_ids)?.broadcast_add(&positions)?;
+        let hidden_keys = padding_mask(mask, t)?;
+        for layer in &self.layers {
+            x = layer.forward(&x, Some(&hidden_keys))?; // (B, T, D)
+        }
+        let x = self.final_layer_norm.forward(&x)?;
+        let mask = mask.to_dtype(DType::F32)?.unsqueeze(2)?; // (B, T, 1)
+        let count = mask.sum(1)?.clamp(1f64, f64::INFINITY)?; // (B, 1)
+        let mean = x.broadcast_mul(&mask)?.sum(1)?.broadcast_div(&count)?; // (B, D)
+        normalise(&self.text_projection.forward(&mean)?) // (B, E)
+    }
+}
+
+/// Projects pooled patch features into the phrases' space; holds the learned temperature.
+pub struct RegionHead {
+    projection: Linear,
+    /// `ln` of what logits are multiplied by, `(1)`
+    pub logit_scale: Tensor,
+}
+
+impl RegionHead {
+    fn load(loader: &mut Loader, config: &DualEncoderConfig) -> Result<Self, Error> {
+        let size = (config.projection_dim, config.vision_hidden_size);
+        Ok(RegionHead {
+            projection: loader.linear("region_head.projection", size, true)?,
+            logit_scale: loader.tensor("region_head.logit_scale", &[1])?,
+        })
+    }
+
+    /// Mean patch features of regions `(…, D_v)` → `(…, E)`, each of length 1.
+    pub fn forward(&self, regions: &Tensor) -> Result<Tensor, Error> {
+        normalise(&self.projection.forward(regions)?)
+    }
+
+    /// What similarities are multiplied by before the softmax, at most `MAX_SCALE`. `(1)`
+    pub fn scale(&self) -> Result<Tensor, Error> {
+        let cap = MAX_SCALE.ln();
+        Ok(self.logit_scale.clamp(f64::NEG_INFINITY, cap)?.exp()?)
+    }
+
+    /// How well each patch `(P, D_v)` fits a phrase `(E)`: cosines, `(P)`.
+    pub fn patch_similarity(&self, patches: &Tensor, text: &Tensor) -> Result<Tensor, Error> {
+        let patches = self.forward(patches)?; // (P, E)
+        Ok(patches.broadcast_mul(&text.flatten_all()?.unsqueeze(0)?)?.sum(D::Minus1)?) // (P)
+    }
+}
+
+/// Divides by the Euclidean length along the last dimension.
+fn normalise(x: &Tensor) -> Result<Tensor, Error> {
+    let length = (x.sqr()?.sum_keepdim(D::Minus1)? + 1e-12)?.sqrt()?;
+    Ok(x.broadcast_div(&length)?)
+}

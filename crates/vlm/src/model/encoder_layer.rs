@@ -1,0 +1,79 @@
+//! One pre-norm transformer layer that sees in both directions.
+//!
+//! CLIP, SigLIP, Idefics3 and the text tower share it down to the tensor names. It knows no
+//! pixels, no tokens and no positions.
+//!
+//! Shapes: `B` batch or images, `T` positions, `D` hidden size.
+
+use candle_core::Tensor;
+
+use super::attention::{Attend, merge_heads, split_heads};
+use super::loader::Loader;
+use super::nn::{Activation, LayerNorm, Linear};
+use crate::error::Error;
+
+/// Sizes of a stack of these layers.
+#[derive(Debug, Clone)]
+pub(super) struct EncoderSizes {
+    pub hidden_size: usize,
+    pub intermediate_size: usize,
+    pub num_attention_heads: usize,
+    pub hidden_act: Activation,
+    pub layer_norm_eps: f64,
+}
+
+/// `x + attention(norm(x))`, then `x + mlp(norm(x))`.
+pub struct EncoderLayer {
+    layer_norm1: LayerNorm,
+    q_proj: Linear,
+    k_proj: Linear,
+    v_proj: Linear,
+    out_proj: Linear,
+    layer_norm2: LayerNorm,
+    fc1: Linear,
+    fc2: Linear,
+    hidden_act: Activation,
+    n_heads: usize,
+}
+
+impl EncoderLayer {
+    pub(super) fn load(
+        loader: &mut Loader,
+        prefix: &str,
+        sizes: &EncoderSizes,
+    ) -> Result<Self, Error> {
+        let (size, wide, eps) = (sizes.hidden_size, sizes.intermediate_size, sizes.layer_norm_eps);
+        let attn = format!("{prefix}.self_attn");
+        let mlp = format!("{prefix}.mlp");
+        Ok(EncoderLayer {
+            layer_norm1: loader.layer_norm(&format!("{prefix}.layer_norm1"), size, eps)?,
+            q_proj: loader.linear(&format!("{attn}.q_proj"), (size, size), true)?,
+            k_proj: loader.linear(&format!("{attn}.k_proj"), (size, size), true)?,
+            v_proj: loader.linear(&format!("{attn}.v_proj"), (size, size), true)?,
+            out_proj: loader.linear(&format!("{attn}.out_proj"), (size, size), true)?,
+            layer_norm2: loader.layer_norm(&format!("{prefix}.layer_norm2"), size, eps)?,
+            fc1: loader.linear(&format!("{mlp}.fc1"), (wide, size), true)?,
+            fc2: loader.linear(&format!("{mlp}.fc2"), (size, wide), true)?,
+            hidden_act: sizes.hidden_act,
+            n_heads: sizes.num_attention_heads,
+        })
+    }
+
+    /// `x (B, T, D)`, `mask` additive `(B|1, 1, T, T)` → `(B, T, D)`
+    pub(super) fn forward(&self, x: &Tensor, mask: Option<&Tensor>) -> Result<Tensor, Error> {
+        let x = (x + self.attend(&self.layer_norm1.forward(x)?, mask)?)?;
+        let wide = self.fc1.forward(&self.layer_norm2.forward(&x)?)?; // (B, T, intermediate)
+        let mlp = self.fc2.forward(&self.hidden_act.apply(&wide)?)?; // (B, T, D)
+        Ok((x + mlp)?)
+    }
+
+    fn attend(&self, x: &Tensor, mask: Option<&Tensor>) -> Result<Tensor, Error> {
+        let q = split_heads(&self.q_proj.forward(x)?, self.n_heads)?; // (B, H, T, d)
+        let k = split_heads(&self.k_proj.forward(x)?, self.n_heads)?;
+        let v = split_heads(&self.v_proj.forward(x)?, self.n_heads)?;
+        let scale = 1.0 / (q.dim(3)? as f32).sqrt();
+        let attend = Attend { mask, scale, compute: self.q_proj.compute };
+        let (out, _) = attend.run(&q, &k, &v, None)?;
+        Ok(self.out_proj.forward(&merge_heads(&out)?)?) // (B, T, D)
+    }
+}

@@ -1,0 +1,87 @@
+//! The families as tables: where each part of the shared model lies in a checkpoint.
+//!
+//! Checkpoints have been written under more than one set of names; each alias is rewritten to the
+//! name that `save_pretrained` of transformers 4.57 writes. It knows no shapes and no layers.
+
+use crate::config::{Config, ModelType, VisionKind};
+use crate::weights::TensorMap;
+
+/// Prefixes of the parts, and other prefixes that mean the same.
+pub(super) struct Family {
+    pub vision_encoder: &'static str,
+    pub projector: &'static str,
+    pub language_model: &'static str,
+    pub lm_head: &'static str,
+    /// found in the wild → ours; the first that fits is applied
+    aliases: &'static [(&'static str, &'static str)],
+    /// parts that answer no question: SigLIP's pooling head
+    unused: &'static [&'static str],
+}
+
+const LLAVA: Family = Family {
+    vision_encoder: "vision_tower.vision_model",
+    projector: "multi_modal_projector",
+    language_model: "language_model.model",
+    lm_head: "language_model.lm_head",
+    aliases: &[
+        ("model.vision_tower.", "vision_tower."),
+        ("model.multi_modal_projector.", "multi_modal_projector."),
+        ("model.language_model.", "language_model.model."),
+        ("lm_head.", "language_model.lm_head."),
+    ],
+    unused: &["vision_tower.vision_model.head."],
+};
+
+const IDEFICS3: Family = Family {
+    vision_encoder: "model.vision_model",
+    projector: "model.connector",
+    language_model: "model.text_model",
+    lm_head: "lm_head",
+    aliases: &[
+        ("model.language_model.", "model.text_model."),
+        ("model.model.", "model."),
+        ("vision_model.", "model.vision_model."),
+        ("connector.", "model.connector."),
+        ("text_model.", "model.text_model."),
+        ("model.lm_head.", "lm_head."),
+    ],
+    unused: &[],
+};
+
+/// The table of a configuration.
+pub(super) fn of(config: &Config) -> &'static Family {
+    match config.model_type {
+        ModelType::Llava => &LLAVA,
+        ModelType::Idefics3 | ModelType::SmolVlm => &IDEFICS3,
+    }
+}
+
+impl Family {
+    /// Rewrites aliases and drops what the model does not use.
+    pub(super) fn adopt(&self, config: &Config, tensors: &mut TensorMap) {
+        tensors.rename(|name| {
+            let (from, to) = self.aliases.iter().find(|(from, _)| name.starts_with(from))?;
+            Some(format!("{to}{}", &name[from.len()..]))
+        });
+        tensors.ignore(|name| self.unused.iter().any(|prefix| name.starts_with(prefix)));
+        if config.vision_config.kind == VisionKind::Idefics3 {
+            return;
+        }
+        // Older LLaVA checkpoints of some tools nest the tower without `vision_model`.
+        let nested = self.vision_encoder;
+        if !tensors.names().any(|name| name.starts_with(nested)) {
+            tensors.rename(|name| {
+                let rest = name.strip_prefix("vision_tower.")?;
+                Some(format!("{nested}.{rest}"))
+            });
+        }
+    }
+
+    /// Whether the output head is the token embedding: the decoder's config says so, or the whole
+    /// model's does and the checkpoint has no head.
+    pub(super) fn is_tied(&self, config: &Config, tensors: Option<&TensorMap>) -> bool {
+        let head = format!("{}.weight", self.lm_head);
+        let has_head = tensors.is_some_and(|tensors| tensors.contains(&head));
+        config.text_config.tie_word_embeddings || (config.tie_word_embeddings && !has_head)
+    }
+}

@@ -1,0 +1,183 @@
+//! The decoder: Llama, Qwen2 and Mistral, which differ only in biases and windows.
+//!
+//! It receives embeddings, not token ids, so that image embeddings enter the same way as words.
+//! It does not know where they came from, nor how the next token is chosen.
+//!
+//! Shapes: `B` batch, `T` new tokens, `S` keys seen, `D` hidden size, `H` heads, `Hkv` key and
+//! value heads, `d` head size, `V` vocabulary.
+
+use candle_core::Tensor;
+
+use super::attention::{Attend, causal_mask, merge_heads, split_heads};
+use super::kv_cache::KvCache;
+use super::loader::Loader;
+use super::nn::{Activation, Embedding, Linear, RmsNorm, rope, swiglu};
+use super::rotary::{Angles, Rotary};
+use super::{Mask, Positions};
+use crate::config::TextConfig;
+use crate::error::Error;
+use crate::probe::Probe;
+
+/// The decoder and its output head.
+pub struct LanguageModel {
+    pub embed_tokens: Embedding,
+    layers: Vec<DecoderLayer>,
+    norm: RmsNorm,
+    lm_head: Linear,
+    rotary: Rotary,
+    config: TextConfig,
+}
+
+/// What every layer of one forward pass shares.
+struct Pass<'a> {
+    angles: Angles,
+    mask: &'a Mask<'a>,
+    /// tokens already in the cache
+    n_past: usize,
+}
+
+impl LanguageModel {
+    /// `tied`: the head is the token embedding, and the checkpoint has no `head` of its own.
+    pub(super) fn load(
+        loader: &mut Loader,
+        (prefix, head): (&str, &str),
+        config: &TextConfig,
+        tied: bool,
+    ) -> Result<Self, Error> {
+        let (v, d) = (config.vocab_size, config.hidden_size);
+        let embed_tokens = loader.embedding(&format!("{prefix}.embed_tokens"), v, d)?;
+        let name = |i: usize| format!("{prefix}.layers.{i}");
+        let layers = (0..config.num_hidden_layers)
+            .map(|i| DecoderLayer::load(loader, &name(i), config))
+            .collect::<Result<Vec<_>, Error>>()?;
+        let norm = loader.rms_norm(&format!("{prefix}.norm"), d, config.rms_norm_eps)?;
+        let lm_head = match tied {
+            false => loader.linear(head, (v, d), false)?,
+            true => {
+                let weight = embed_tokens.weight.clone();
+                Linear { weight, bias: None, compute: loader.compute }
+            }
+        };
+        let rotary = Rotary::new(config);
+        Ok(LanguageModel { embed_tokens, layers, norm, lm_head, rotary, config: config.clone() })
+    }
+
+    pub fn n_layers(&self) -> usize {
+        self.layers.len()
+    }
+
+    /// `inputs_embeds (B, T, D)` → hidden states after the final norm `(B, T, D)`.
+    pub(super) fn forward(
+        &self,
+        inputs_embeds: &Tensor,
+        (positions, mask): (&Positions, &Mask),
+        mut cache: Option<&mut KvCache>,
+        probe: &mut Probe,
+    ) -> Result<Tensor, Error> {
+        let (_, t, _) = inputs_embeds.dims3()?;
+        let device = inputs_embeds.device();
+        let n_past = cache.as_ref().map_or(0, |cache| cache.len());
+        let angles = self.rotary.angles(positions, t, device)?;
+        let pass = Pass { angles, mask, n_past };
+        let full = causal_mask(t, n_past, None, device)?;
+        let windowed = causal_mask(t, n_past, self.config.sliding_window, device)?;
+        let mut x = inputs_embeds.clone();
+        for (layer_idx, layer) in self.layers.iter().enumerate() {
+            let causal = match self.config.window_of(layer_idx) {
+                None => full.as_ref(),
+                Some(_) => windowed.as_ref(),
+            };
+            let cache = cache.as_deref_mut().map(|cache| (layer_idx, cache));
+            let (y, weights) =
+                layer.forward(&x, (&pass, causal), cache, probe.wants_attention(layer_idx))?;
+            if let Some(weights) = weights {
+                probe.offer_attention(layer_idx, weights);
+            }
+            probe.offer_hidden(layer_idx, &y);
+            x = y;
+        }
+        if let Some(cache) = cache {
+            cache.advance(t);
+        }
+        Ok(self.norm.forward(&x)?) // (B, T, D)
+    }
+
+    /// `(…, D)` → `(…, V)`
+    pub(super) fn logits(&self, hidden: &Tensor) -> Result<Tensor, Error> {
+        Ok(self.lm_head.forward(hidden)?)
+    }
+}
+
+/// `x + attention(norm(x))`, then `x + swiglu(norm(x))`.
+struct DecoderLayer {
+    input_layernorm: RmsNorm,
+    q_proj: Linear,
+    k_proj: Linear,
+    v_proj: Linear,
+    o_proj: Linear,
+    post_attention_layernorm: RmsNorm,
+    gate_proj: Linear,
+    up_proj: Linear,
+    down_proj: Linear,
+    hidden_act: Activation,
+    n_heads: usize,
+    n_kv_heads: usize,
+}
+
+impl DecoderLayer {
+    fn load(loader: &mut Loader, prefix: &str, config: &TextConfig) -> Result<Self, Error> {
+        let (d, eps) = (config.hidden_size, config.rms_norm_eps);
+        let q = config.num_attention_heads * config.head_dim;
+        let kv = config.num_key_value_heads * config.head_dim;
+        let wide = config.intermediate_size;
+        let attn = format!("{prefix}.self_attn");
+        let mlp = format!("{prefix}.mlp");
+        let norm2 = format!("{prefix}.post_attention_layernorm");
+        Ok(DecoderLayer {
+            input_layernorm: loader.rms_norm(&format!("{prefix}.input_layernorm"), d, eps)?,
+            q_proj: loader.linear(&format!("{attn}.q_proj"), (q, d), config.qkv_bias)?,
+            k_proj: loader.linear(&format!("{attn}.k_proj"), (kv, d), config.qkv_bias)?,
+            v_proj: loader.linear(&format!("{attn}.v_proj"), (kv, d), config.qkv_bias)?,
+            o_proj: loader.linear(&format!("{attn}.o_proj"), (d, q), config.o_bias)?,
+            post_attention_layernorm: loader.rms_norm(&norm2, d, eps)?,
+            gate_proj: loader.linear(&format!("{mlp}.gate_proj"), (wide, d), config.mlp_bias)?,
+            up_proj: loader.linear(&format!("{mlp}.up_proj"), (wide, d), config.mlp_bias)?,
+            down_proj: loader.linear(&format!("{mlp}.down_proj"), (d, wide), config.mlp_bias)?,
+            hidden_act: config.hidden_act,
+            n_heads: config.num_attention_heads,
+            n_kv_heads: config.num_key_value_heads,
+        })
+    }
+
+    /// `x (B, T, D)` → `(B, T, D)` and, where asked for, weights `(B, H, rows, S)`.
+    fn forward(
+        &self,
+        x: &Tensor,
+        (pass, causal): (&Pass, Option<&Tensor>),
+        cache: Option<(usize, &mut KvCache)>,
+        rows: Option<crate::probe::Rows>,
+    ) -> Result<(Tensor, Option<Tensor>), Error> {
+        let h = self.input_layernorm.forward(x)?;
+        let q = split_heads(&self.q_proj.forward(&h)?, self.n_heads)?; // (B, H, T, d)
+        let k = split_heads(&self.k_proj.forward(&h)?, self.n_kv_heads)?; // (B, Hkv, T, d)
+        let v = split_heads(&self.v_proj.forward(&h)?, self.n_kv_heads)?;
+        let q = rope(&q, &pass.angles.cos, &pass.angles.sin)?;
+        let k = rope(&k, &pass.angles.cos, &pass.angles.sin)?;
+        let (k, v) = match cache {
+            Some((layer_idx, cache)) => cache.append(layer_idx, &k, &v)?, // (B, Hkv, S, d)
+            None => (k, v),
+        };
+        let mask = match pass.mask {
+            Mask::Causal => causal,
+            Mask::Additive(mask) => Some(*mask),
+        };
+        let scale = 1.0 / (q.dim(3)? as f32).sqrt();
+        let attend = Attend { mask, scale, compute: self.q_proj.compute };
+        let (out, weights) = attend.run(&q, &k, &v, rows)?;
+        let x = (x + self.o_proj.forward(&merge_heads(&out)?)?)?;
+        let h = self.post_attention_layernorm.forward(&x)?;
+        let (gate, up) = (self.gate_proj.forward(&h)?, self.up_proj.forward(&h)?);
+        let mlp = self.down_proj.forward(&swiglu(&gate, &up, self.hidden_act)?)?;
+        Ok(((x + mlp)?, weights))
+    }
+}

@@ -1,0 +1,214 @@
+//! Scaled dot-product attention: fused, or with its weights; and the softmax between.
+//!
+//! Shapes: `B` batch, `H` query heads, `Hkv` key and value heads (a divisor), `T` queries, `S`
+//! keys, `d` head size.
+
+use candle_core::{CpuStorage, CustomOp1, CustomOp3, D, Layout, Result, Shape, Tensor, bail};
+use kernels::attention::{Gradients, Operands, Sizes};
+use kernels::uninit;
+
+use super::Compute;
+use super::fused::{elements, is_fusable, shaped_like, with_elements};
+
+/// `softmax(q kᵀ · scale + mask) v`: `q (B, H, T, d)`, `k` and `v (B, Hkv, S, d)`, `mask` additive
+/// `(B|1, 1, T, S)` → `(B, H, T, d)`. The mask gets no gradient.
+///
+/// # Errors
+/// When the shapes do not fit.
+pub fn attention(
+    q: &Tensor,
+    k: &Tensor,
+    v: &Tensor,
+    mask: Option<&Tensor>,
+    scale: f32,
+    compute: Compute,
+) -> Result<Tensor> {
+    let sizes = sizes(q, k, v, mask)?;
+    if !is_fusable(&[q, k, v]) {
+        return Ok(attention_with_weights(q, k, v, mask, scale, compute)?.0);
+    }
+    let mask = mask.map(|mask| mask.contiguous()).transpose()?;
+    let fused = Fused { mask, scale, compute, sizes };
+    q.contiguous()?.apply_op3(&k.contiguous()?, &v.contiguous()?, fused)
+}
+
+/// As [`attention`], with the weights `(B, H, T, S)` beside the output.
+///
+/// # Errors
+/// When the shapes do not fit.
+pub fn attention_with_weights(
+    q: &Tensor,
+    k: &Tensor,
+    v: &Tensor,
+    mask: Option<&Tensor>,
+    scale: f32,
+    _compute: Compute,
+) -> Result<(Tensor, Tensor)> {
+    let Sizes { batch, heads, kv_heads, queries, keys, head_size } = sizes(q, k, v, mask)?;
+    // The query heads of one key head are rows of one product, so keys need no copies.
+    let rows = heads / kv_heads * queries;
+    let q = q.contiguous()?.reshape((batch, kv_heads, rows, head_size))?;
+    let scores = q.matmul(&k.contiguous()?.transpose(2, 3)?)?; // (B, Hkv, G·T, S)
+    let scores = scores.reshape((batch, heads, queries, keys))?;
+    let weights = softmax(&scores, mask, scale)?; // (B, H, T, S)
+    let grouped = weights.reshape((batch, kv_heads, rows, keys))?;
+    let out = grouped.matmul(&v.contiguous()?)?; // (B, Hkv, G·T, d)
+    Ok((out.reshape((batch, heads, queries, head_size))?, weights))
+}
+
+/// `softmax(x · scale + mask)` over the last dimension: `x (B, H, T, S)`, `mask` additive
+/// `(B|1, 1, T, S)`. A masked place gets exactly 0.
+///
+/// # Errors
+/// When the shapes do not fit.
+pub fn softmax(x: &Tensor, mask: Option<&Tensor>, scale: f32) -> Result<Tensor> {
+    if is_fusable(&[x]) {
+        let mask = mask.map(|mask| mask.contiguous()).transpose()?;
+        return x.contiguous()?.apply_op1(Softmax { mask, scale });
+    }
+    let scores = (x * f64::from(scale))?;
+    let scores = match mask {
+        Some(mask) => scores.broadcast_add(mask)?,
+        None => scores,
+    };
+    let top = scores.max_keepdim(D::Minus1)?.detach();
+    let powers = scores.broadcast_sub(&top)?.exp()?;
+    powers.broadcast_div(&powers.sum_keepdim(D::Minus1)?)
+}
+
+fn sizes(q: &Tensor, k: &Tensor, v: &Tensor, mask: Option<&Tensor>) -> Result<Sizes> {
+    let (batch, heads, queries, head_size) = q.dims4()?;
+    let (kv_batch, kv_heads, keys, kv_size) = k.dims4()?;
+    let fits = kv_batch == batch
+        && kv_size == head_size
+        && kv_heads > 0
+        && heads.is_multiple_of(kv_heads)
+        && k.dims() == v.dims();
+    if !fits {
+        bail!("attention of q {:?}, k {:?}, v {:?}", q.dims(), k.dims(), v.dims());
+    }
+    if let Some(mask) = mask {
+        let (mask_batch, ones, rows, cols) = mask.dims4()?;
+        if (mask_batch != batch && mask_batch != 1) || ones != 1 || (rows, cols) != (queries, keys)
+        {
+            bail!("attention mask {:?} for q {:?}, k {:?}", mask.dims(), q.dims(), k.dims());
+        }
+    }
+    Ok(Sizes { batch, heads, kv_heads, queries, keys, head_size })
+}
+
+/// Calls `f` with the mask's elements, if there is one.
+fn with_mask<R>(mask: Option<&Tensor>, f: impl FnOnce(Option<&[f32]>) -> R) -> Result<R> {
+    match mask {
+        Some(mask) => with_elements(mask, |mask| f(Some(mask))),
+        None => Ok(f(None)),
+    }
+}
+
+struct Fused {
+    mask: Option<Tensor>,
+    scale: f32,
+    compute: Compute,
+    sizes: Sizes,
+}
+
+impl Fused {
+    fn with_operands<R>(
+        &self,
+        (q, k, v): (&[f32], &[f32], &[f32]),
+        f: impl FnOnce(Operands) -> R,
+    ) -> Result<R> {
+        let (scale, precision) = (self.scale, self.compute.precision());
+        with_mask(self.mask.as_ref(), |mask| f(Operands { q, k, v, mask, scale, precision }))
+    }
+}
+
+impl CustomOp3 for Fused {
+    fn name(&self) -> &'static str {
+        "attention"
+    }
+
+    fn cpu_fwd(
+        &self,
+        q: &CpuStorage,
+        q_layout: &Layout,
+        k: &CpuStorage,
+        k_layout: &Layout,
+        v: &CpuStorage,
+        v_layout: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        let (q, k) = (elements(q, q_layout)?, elements(k, k_layout)?);
+        let v = elements(v, v_layout)?;
+        let mut out = uninit(q.len());
+        self.with_operands((q, k, v), |operands| {
+            kernels::attention::forward(&mut out, operands, self.sizes);
+        })?;
+        Ok((CpuStorage::F32(out), q_layout.shape().clone()))
+    }
+
+    fn bwd(
+        &self,
+        q: &Tensor,
+        k: &Tensor,
+        v: &Tensor,
+        _out: &Tensor,
+        grad: &Tensor,
+    ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
+        let mut dq = uninit(q.elem_count());
+        let (mut dk, mut dv) = (uninit(k.elem_count()), uninit(v.elem_count()));
+        with_elements(q, |q| {
+            with_elements(k, |k| {
+                with_elements(v, |v| {
+                    with_elements(grad, |grad| {
+                        self.with_operands((q, k, v), |operands| {
+                            let to = Gradients { dq: &mut dq, dk: &mut dk, dv: &mut dv };
+                            kernels::attention::backward(to, operands, grad, self.sizes);
+                        })
+                    })
+                })
+            })
+        })?????;
+        Ok((Some(shaped_like(dq, q)?), Some(shaped_like(dk, k)?), Some(shaped_like(dv, v)?)))
+    }
+}
+
+struct Softmax {
+    mask: Option<Tensor>,
+    scale: f32,
+}
+
+impl CustomOp1 for Softmax {
+    fn name(&self) -> &'static str {
+        "softmax"
+    }
+
+    fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
+        let dims = layout.dims();
+        let cols = dims.last().copied().unwrap_or(1).max(1);
+        let n_rows = if dims.len() < 2 { 1 } else { dims[dims.len() - 2] };
+        let heads = if dims.len() < 3 { 1 } else { dims[dims.len() - 3] };
+        let mut out = elements(x, layout)?.to_vec();
+        with_mask(self.mask.as_ref(), |mask| {
+            for (i, row) in out.chunks_exact_mut(cols).enumerate() {
+                let mask = mask.map(|mask| {
+                    let one = n_rows * cols;
+                    let batch_idx = if mask.len() == one { 0 } else { i / (heads * n_rows) };
+                    &mask[batch_idx * one + i % n_rows * cols..][..cols]
+                });
+                kernels::softmax::softmax_row(row, self.scale, mask);
+            }
+        })?;
+        Ok((CpuStorage::F32(out), layout.shape().clone()))
+    }
+
+    fn bwd(&self, _x: &Tensor, y: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
+        let cols = y.dim(D::Minus1)?.max(1);
+        let mut d = with_elements(grad, <[f32]>::to_vec)?;
+        with_elements(y, |y| {
+            for (d, p) in d.chunks_exact_mut(cols).zip(y.chunks_exact(cols)) {
+                kernels::softmax::softmax_backward_row(d, p, self.scale);
+            }
+        })?;
+        Ok(Some(shaped_like(d, y)?))
+    }
+}

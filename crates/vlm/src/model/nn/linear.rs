@@ -1,0 +1,189 @@
+//! Matrix products: the linear layer, the plain product and the embedding table.
+
+use candle_core::{CpuStorage, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor, bail};
+use kernels::gemm::{Mat, Out, Start, gemm};
+use kernels::uninit;
+
+use super::Compute;
+use super::fused::{elements, is_fusable, shaped_like, with_elements};
+
+/// `y = x Wᵀ + b`
+#[derive(Debug, Clone)]
+pub struct Linear {
+    /// (out, in)
+    pub weight: Tensor,
+    /// (out)
+    pub bias: Option<Tensor>,
+    pub compute: Compute,
+}
+
+impl Linear {
+    /// `x (..., in)` → `(..., out)`
+    ///
+    /// # Errors
+    /// When the last size of `x` is not the layer's input size.
+    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        let (n_out, n_in) = self.weight.dims2()?;
+        let mut dims = x.dims().to_vec();
+        match dims.last_mut() {
+            Some(last) if *last == n_in => *last = n_out,
+            _ => bail!("linear layer of {n_in} inputs was given {:?}", x.dims()),
+        }
+        let x = x.contiguous()?.reshape(((), n_in))?; // (rows, in)
+        let y = if is_fusable(&[&x, &self.weight]) {
+            let weight = self.weight.contiguous()?;
+            match &self.bias {
+                Some(bias) => x.apply_op3(&weight, bias, Product(self.compute))?,
+                None => x.apply_op2(&weight, Product(self.compute))?,
+            }
+        } else {
+            let y = x.matmul(&self.weight.t()?)?;
+            match &self.bias {
+                Some(bias) => y.broadcast_add(bias)?,
+                None => y,
+            }
+        };
+        y.reshape(dims) // (..., out)
+    }
+}
+
+/// `x (rows, in)`, `W (out, in)`, `b (out)` → `(rows, out)`
+struct Product(Compute);
+
+impl Product {
+    fn forward(&self, x: (&[f32], usize), w: (&[f32], usize), start: Start) -> Vec<f32> {
+        let ((x, rows), (w, n_out)) = (x, w);
+        let n_in = w.len() / n_out.max(1);
+        let mut out = uninit(rows * n_out);
+        let (a, b) = (Mat::new(x, rows, n_in), Mat::new(w, n_out, n_in).t());
+        gemm(Out { data: &mut out, row_stride: n_out }, a, b, start, self.0.precision());
+        out
+    }
+
+    /// `dx = g W` and `dW = gᵀ x`, each only where it is wanted.
+    fn backward(&self, x: &Tensor, w: &Tensor, grad: &Tensor) -> Result<[Option<Tensor>; 2]> {
+        let ((rows, n_in), n_out) = (x.dims2()?, w.dim(0)?);
+        let precision = self.0.precision();
+        with_elements(grad, |g| {
+            let g = Mat::new(g, rows, n_out);
+            let dx = x.track_op().then(|| {
+                let mut dx = uninit(rows * n_in);
+                with_elements(w, |w| {
+                    let out = Out { data: &mut dx, row_stride: n_in };
+                    gemm(out, g, Mat::new(w, n_out, n_in), Start::Zero, precision);
+                })?;
+                shaped_like(dx, x)
+            });
+            let dw = w.track_op().then(|| {
+                let mut dw = uninit(n_out * n_in);
+                with_elements(x, |x| {
+                    let out = Out { data: &mut dw, row_stride: n_in };
+                    gemm(out, g.t(), Mat::new(x, rows, n_in), Start::Zero, precision);
+                })?;
+                shaped_like(dw, w)
+            });
+            Ok([dx.transpose()?, dw.transpose()?])
+        })?
+    }
+}
+
+impl CustomOp2 for Product {
+    fn name(&self) -> &'static str {
+        "linear"
+    }
+
+    fn cpu_fwd(
+        &self,
+        x: &CpuStorage,
+        x_layout: &Layout,
+        w: &CpuStorage,
+        w_layout: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        let (rows, n_out) = (x_layout.dims()[0], w_layout.dims()[0]);
+        let (x, w) = (elements(x, x_layout)?, elements(w, w_layout)?);
+        let out = self.forward((x, rows), (w, n_out), Start::Zero);
+        Ok((CpuStorage::F32(out), Shape::from((rows, n_out))))
+    }
+
+    fn bwd(
+        &self,
+        x: &Tensor,
+        w: &Tensor,
+        _y: &Tensor,
+        grad: &Tensor,
+    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
+        let [dx, dw] = self.backward(x, w, grad)?;
+        Ok((dx, dw))
+    }
+}
+
+impl CustomOp3 for Product {
+    fn name(&self) -> &'static str {
+        "linear with bias"
+    }
+
+    fn cpu_fwd(
+        &self,
+        x: &CpuStorage,
+        x_layout: &Layout,
+        w: &CpuStorage,
+        w_layout: &Layout,
+        b: &CpuStorage,
+        b_layout: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        let (rows, n_out) = (x_layout.dims()[0], w_layout.dims()[0]);
+        let (x, w) = (elements(x, x_layout)?, elements(w, w_layout)?);
+        let out = self.forward((x, rows), (w, n_out), Start::Bias(elements(b, b_layout)?));
+        Ok((CpuStorage::F32(out), Shape::from((rows, n_out))))
+    }
+
+    fn bwd(
+        &self,
+        x: &Tensor,
+        w: &Tensor,
+        b: &Tensor,
+        _y: &Tensor,
+        grad: &Tensor,
+    ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
+        let [dx, dw] = self.backward(x, w, grad)?;
+        let db = b.track_op().then(|| {
+            let mut db = vec![0f32; b.elem_count()];
+            with_elements(grad, |g| kernels::norm::column_sum(&mut db, g))?;
+            shaped_like(db, b)
+        });
+        Ok((dx, dw, db.transpose()?))
+    }
+}
+
+/// `a (..., m, k) · b (..., k, n)` → `(..., m, n)`, the leading sizes equal.
+///
+/// # Errors
+/// When the sizes do not fit.
+pub fn matmul(a: &Tensor, b: &Tensor, compute: Compute) -> Result<Tensor> {
+    match compute {
+        Compute::Bf16 if is_fusable(&[a, b]) && a.rank() == 2 => {
+            let w = b.t()?.contiguous()?;
+            a.contiguous()?.apply_op2(&w, Product(compute))
+        }
+        _ => a.contiguous()?.matmul(&b.contiguous()?),
+    }
+}
+
+/// A table of rows, looked up by id.
+#[derive(Debug, Clone)]
+pub struct Embedding {
+    /// (V, D)
+    pub weight: Tensor,
+}
+
+impl Embedding {
+    /// `ids (...)` of u32 → `(..., D)`
+    ///
+    /// # Errors
+    /// When an id is not below V.
+    pub fn forward(&self, ids: &Tensor) -> Result<Tensor> {
+        let mut dims = ids.dims().to_vec();
+        dims.push(self.weight.dim(1)?);
+        self.weight.contiguous()?.index_select(&ids.flatten_all()?, 0)?.reshape(dims)
+    }
+}

@@ -1,0 +1,161 @@
+//! Laws of the ops: fused equals composed, in values and gradients, and every tracked operand
+//! gets a gradient.
+
+use candle_core::{DType, Device, Result, Tensor, Var};
+
+use super::*;
+
+/// Reproducible values in −1..1.
+fn values(dims: &[usize], seed: u64) -> Result<Tensor> {
+    let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state >> 40) as f32 / (1u64 << 23) as f32 - 1.0
+    };
+    let n = dims.iter().product();
+    Tensor::from_vec((0..n).map(|_| next()).collect::<Vec<f32>>(), dims, &Device::Cpu)
+}
+
+/// Values and gradients of `f` over operands of these dtypes: f32 takes the fused path, f64 the
+/// composed one.
+fn run(
+    operands: &[Tensor],
+    dtype: DType,
+    f: &dyn Fn(&[Tensor]) -> Result<Tensor>,
+) -> Result<Vec<Vec<f64>>> {
+    let vars = operands.iter().map(|t| Var::from_tensor(&t.to_dtype(dtype)?));
+    let vars = vars.collect::<Result<Vec<Var>>>()?;
+    let tensors: Vec<Tensor> = vars.iter().map(|v| v.as_tensor().clone()).collect();
+    let y = f(&tensors)?;
+    let weights = values(y.dims(), 99)?.to_dtype(dtype)?;
+    let grads = (&y * weights)?.sum_all()?.backward()?;
+    let mut all = vec![y.to_dtype(DType::F64)?.flatten_all()?.to_vec1()?];
+    for (i, var) in vars.iter().enumerate() {
+        let grad = grads.get(var).unwrap_or_else(|| panic!("operand {i} got no gradient"));
+        all.push(grad.to_dtype(DType::F64)?.flatten_all()?.to_vec1()?);
+    }
+    Ok(all)
+}
+
+fn check(name: &str, dims: &[&[usize]], tolerance: f64, f: impl Fn(&[Tensor]) -> Result<Tensor>) {
+    let operands: Result<Vec<_>> =
+        dims.iter().enumerate().map(|(i, dims)| values(dims, i as u64 + 1)).collect();
+    let operands = operands.unwrap();
+    let fused = run(&operands, DType::F32, &f).unwrap();
+    let composed = run(&operands, DType::F64, &f).unwrap();
+    for (i, (a, b)) in fused.iter().zip(&composed).enumerate() {
+        let top = b.iter().fold(1e-3f64, |top, v| top.max(v.abs()));
+        let worst = a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0f64, f64::max);
+        assert!(worst <= tolerance * top, "{name}, output {i}: off by {worst} of {top}");
+    }
+}
+
+fn linear_of(t: &[Tensor], compute: Compute) -> Result<Tensor> {
+    let (weight, bias) = (t[1].clone(), t.get(2).cloned());
+    Linear { weight, bias, compute }.forward(&t[0])
+}
+
+#[test]
+fn linear_is_the_composed_one() {
+    for (rows, n_in, n_out) in [(1, 3, 5), (7, 33, 17), (64, 192, 96), (50, 672, 256)] {
+        let dims: [&[usize]; 3] = [&[2, rows, n_in], &[n_out, n_in], &[n_out]];
+        check("linear", &dims, 1e-5, |t| linear_of(t, Compute::F32));
+        check("linear bf16", &dims, 2e-2, |t| linear_of(t, Compute::Bf16));
+        check("linear without bias", &dims[..2], 1e-5, |t| linear_of(t, Compute::F32));
+    }
+}
+
+#[test]
+fn norms_are_the_composed_ones() {
+    for d in [5, 16, 192, 257] {
+        let dims: [&[usize]; 3] = [&[3, 4, d], &[d], &[d]];
+        check("layer norm", &dims, 1e-4, |t| {
+            LayerNorm { weight: t[1].clone(), bias: t[2].clone(), eps: 1e-6 }.forward(&t[0])
+        });
+        check("rms norm", &dims[..2], 1e-4, |t| {
+            RmsNorm { weight: t[1].clone(), eps: 1e-5 }.forward(&t[0])
+        });
+    }
+}
+
+#[test]
+fn activations_are_the_composed_ones() {
+    use Activation::*;
+    for act in [Gelu, GeluPytorchTanh, QuickGelu, Silu, Relu] {
+        check("activation", &[&[3, 77]], 1e-5, |t| act.apply(&(&t[0] * 5.0)?));
+        check("gated", &[&[3, 77], &[3, 77]], 1e-5, |t| swiglu(&(&t[0] * 5.0)?, &t[1], act));
+    }
+}
+
+#[test]
+fn rope_is_the_composed_one() {
+    for batch in [1, 2] {
+        let cos = values(&[batch, 5, 4], 7).unwrap();
+        let sin = values(&[batch, 5, 4], 8).unwrap();
+        check("rope", &[&[2, 3, 5, 8]], 1e-5, |t| {
+            rope(&t[0], &cos.to_dtype(t[0].dtype())?, &sin.to_dtype(t[0].dtype())?)
+        });
+    }
+}
+
+#[test]
+fn cross_entropy_is_the_composed_one() {
+    let targets = Tensor::new(&[3u32, 0, 10, 3], &Device::Cpu).unwrap();
+    check("cross entropy", &[&[4, 11]], 1e-5, |t| cross_entropy(&(&t[0] * 9.0)?, &targets));
+    let wrong = Tensor::new(&[11u32, 0, 1, 2], &Device::Cpu).unwrap();
+    assert!(cross_entropy(&values(&[4, 11], 1).unwrap(), &wrong).is_err());
+}
+
+/// A causal mask with hidden keys, `(batch, 1, T, S)`.
+fn mask(batch: usize, t: usize, s: usize) -> Result<Tensor> {
+    let seen = |i: usize| i % s <= (i / s) % t + s - t && (i % 5 != 3 || i % s == 0);
+    let mask = (0..batch * t * s).map(|i| if seen(i) { 0.0 } else { -1e30 });
+    Tensor::from_vec(mask.collect::<Vec<f32>>(), (batch, 1, t, s), &Device::Cpu)
+}
+
+#[test]
+fn attention_is_the_composed_one() {
+    for (h, kv, t, s, d) in [(4, 4, 9, 9, 8), (4, 2, 5, 7, 16), (3, 1, 1, 6, 8), (2, 2, 40, 70, 64)] {
+        let dims: [&[usize]; 3] = [&[2, h, t, d], &[2, kv, s, d], &[2, kv, s, d]];
+        for mask in [None, Some(mask(1, t, s).unwrap()), Some(mask(2, t, s).unwrap())] {
+            let of = |t: &[Tensor], compute, with: bool| {
+                let mask = mask.as_ref().map(|m| m.to_dtype(t[0].dtype())).transpose()?;
+                let (q, k, v) = (&t[0], &t[1], &t[2]);
+                match with {
+                    true => Ok(attention_with_weights(q, k, v, mask.as_ref(), 0.3, compute)?.0),
+                    false => attention(q, k, v, mask.as_ref(), 0.3, compute),
+                }
+            };
+            check("attention", &dims, 1e-4, |t| of(t, Compute::F32, false));
+            check("attention bf16", &dims, 3e-2, |t| of(t, Compute::Bf16, false));
+            check("attention with weights", &dims, 1e-4, |t| of(t, Compute::F32, true));
+        }
+    }
+}
+
+#[test]
+fn masked_places_are_exactly_zero() {
+    let (t, s) = (6, 6);
+    let q = values(&[1, 2, t, 8], 1).unwrap();
+    let mask = mask(1, t, s).unwrap();
+    let (_, weights) = attention_with_weights(&q, &q, &q, Some(&mask), 1.0, Compute::F32).unwrap();
+    let hidden = mask.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+    let weights = weights.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+    for (i, w) in weights.iter().enumerate() {
+        assert_eq!(*w == 0.0, hidden[i % (t * s)] != 0.0);
+    }
+}
+
+#[test]
+fn an_embedding_gives_gradients_to_the_rows_it_read() {
+    let table = Var::from_tensor(&values(&[5, 3], 1).unwrap()).unwrap();
+    let ids = Tensor::new(&[[1u32, 4], [1, 1]], &Device::Cpu).unwrap();
+    let rows = Embedding { weight: table.as_tensor().clone() }.forward(&ids).unwrap();
+    assert_eq!(rows.dims(), [2, 2, 3]);
+    let grads = rows.sum_all().unwrap().backward().unwrap();
+    let grads = grads.get(&table).unwrap().to_vec2::<f32>().unwrap();
+    let sums: Vec<f32> = grads.iter().map(|row| row[0]).collect();
+    assert_eq!(sums, [0.0, 3.0, 0.0, 0.0, 1.0]);
+}

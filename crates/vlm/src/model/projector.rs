@@ -1,0 +1,69 @@
+//! Vision features to token embeddings of the language model.
+//!
+//! LLaVA: linear, activation, linear. Idefics3 and SmolVLM: neighbouring patches folded together
+//! (pixel shuffle), then one linear map. It does not know where the embeddings go.
+//!
+//! Shapes: `N` tiles, `P` patches, `D_v` vision width, `T_img` tokens of a tile, `D` hidden size.
+
+use candle_core::Tensor;
+
+use super::loader::Loader;
+use super::nn::{Activation, Linear};
+use crate::config::{Config, ProjectorConfig};
+use crate::error::Error;
+
+/// The bridge between the two halves of the model.
+pub enum Projector {
+    PixelShuffle { scale_factor: usize, proj: Linear },
+    Mlp { linear_1: Linear, act: Activation, linear_2: Linear },
+}
+
+impl Projector {
+    pub(super) fn load(
+        loader: &mut Loader,
+        prefix: &str,
+        config: &Config,
+    ) -> Result<Self, Error> {
+        let d = config.text_config.hidden_size;
+        let d_v = config.vision_feature_size();
+        match config.projector {
+            ProjectorConfig::PixelShuffle { scale_factor } => {
+                let name = format!("{prefix}.modality_projection.proj");
+                let proj = loader.linear(&name, (d, d_v * scale_factor * scale_factor), false)?;
+                Ok(Projector::PixelShuffle { scale_factor, proj })
+            }
+            ProjectorConfig::Mlp { hidden_act, bias } => Ok(Projector::Mlp {
+                linear_1: loader.linear(&format!("{prefix}.linear_1"), (d, d_v), bias)?,
+                act: hidden_act,
+                linear_2: loader.linear(&format!("{prefix}.linear_2"), (d, d), bias)?,
+            }),
+        }
+    }
+
+    /// `(N, P, D_v)` → `(N, T_img, D)`
+    pub fn forward(&self, features: &Tensor) -> Result<Tensor, Error> {
+        match self {
+            Projector::PixelShuffle { scale_factor, proj } => {
+                Ok(proj.forward(&pixel_shuffle(features, *scale_factor)?)?)
+            }
+            Projector::Mlp { linear_1, act, linear_2 } => {
+                Ok(linear_2.forward(&act.apply(&linear_1.forward(features)?)?)?)
+            }
+        }
+    }
+}
+
+/// Folds each `s × s` square of patches into one position, rows first: `(N, P, D_v)` →
+/// `(N, P / s², D_v · s²)` (`Idefics3Connector.pixel_shuffle`).
+fn pixel_shuffle(x: &Tensor, s: usize) -> Result<Tensor, Error> {
+    let (n, p, d) = x.dims3()?;
+    let side = p.isqrt();
+    if side * side != p || side % s != 0 {
+        let expected = format!("a square of patches whose side is a multiple of {s}");
+        return Err(Error::Shape { tensor: "vision_features", expected, found: vec![n, p, d] });
+    }
+    let folded = side / s;
+    let x = x.reshape(&[n, folded, s, folded, s * d])?; // rows, row in square, columns, (col, D_v)
+    let x = x.transpose(2, 3)?.contiguous()?;
+    Ok(x.reshape((n, folded * folded, s * s * d))?) // (N, T_img, D_v · s²)
+}

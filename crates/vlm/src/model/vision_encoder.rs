@@ -1,0 +1,272 @@
+//! Pixels to patch features: CLIP, SigLIP and Idefics3/SmolVLM vision transformers.
+//!
+//! The three differ in four switches: the class token and `pre_layrnorm` (CLIP), the patch bias
+//! (the others) and how positions are numbered (Idefics3). It does not know how images were cut
+//! into tiles, nor what becomes of the features.
+//!
+//! Shapes: `N` images or tiles, `C` channels, `P` patches (and the class token), `D` hidden size.
+
+use candle_core::{Device, Tensor};
+
+use super::attention::MASKED;
+use super::encoder_layer::{EncoderLayer, EncoderSizes};
+use super::loader::Loader;
+use super::nn::{Compute, Embedding, LayerNorm, Linear};
+use crate::config::{VisionConfig, VisionKind};
+use crate::error::{Context, Error};
+
+/// A vision transformer.
+pub struct VisionEncoder {
+    /// `(D, C, p, p)`
+    patch_embedding: Tensor,
+    patch_bias: Option<Tensor>,
+    class_embedding: Option<Tensor>,
+    position_embedding: Embedding,
+    pre_layrnorm: Option<LayerNorm>,
+    layers: Vec<EncoderLayer>,
+    post_layernorm: LayerNorm,
+    config: VisionConfig,
+    compute: Compute,
+}
+
+/// Rows and columns of patches that hold picture rather than padding, for each tile.
+pub type PatchExtents<'a> = Option<&'a [(usize, usize)]>;
+
+impl VisionEncoder {
+    pub(super) fn load(
+        loader: &mut Loader,
+        prefix: &str,
+        config: &VisionConfig,
+    ) -> Result<Self, Error> {
+        let (d, p, eps) = (config.hidden_size, config.patch_size, config.layer_norm_eps);
+        let is_clip = config.kind == VisionKind::Clip;
+        let embeddings = format!("{prefix}.embeddings");
+        let class_embedding = match is_clip {
+            true => Some(loader.tensor(&format!("{embeddings}.class_embedding"), &[d])?),
+            false => None,
+        };
+        let patch = format!("{embeddings}.patch_embedding");
+        let dims = [d, config.num_channels, p, p];
+        let patch_embedding = loader.tensor(&format!("{patch}.weight"), &dims)?;
+        let patch_bias = match is_clip {
+            true => None,
+            false => Some(loader.tensor(&format!("{patch}.bias"), &[d])?),
+        };
+        let positions = format!("{embeddings}.position_embedding");
+        let position_embedding = loader.embedding(&positions, config.n_positions(), d)?;
+        let pre_layrnorm = match is_clip {
+            true => Some(loader.layer_norm(&format!("{prefix}.pre_layrnorm"), d, eps)?),
+            false => None,
+        };
+        Ok(VisionEncoder {
+            patch_embedding,
+            patch_bias,
+            class_embedding,
+            position_embedding,
+            pre_layrnorm,
+            layers: load_layers(loader, prefix, config)?,
+            post_layernorm: loader.layer_norm(&format!("{prefix}.post_layernorm"), d, eps)?,
+            config: config.clone(),
+            compute: loader.compute,
+        })
+    }
+
+    /// `pixel_values (N, C, S, S)` → features after the last layer and `post_layernorm`,
+    /// `(N, P, D)`; `extents` says which patches are padding (Idefics3 only).
+    pub fn forward(&self, pixel_values: &Tensor, extents: PatchExtents) -> Result<Tensor, Error> {
+        let mask = self.padding_mask(pixel_values, extents)?;
+        let mut x = self.embed(pixel_values, extents)?; // (N, P, D)
+        for layer in &self.layers {
+            x = layer.forward(&x, mask.as_ref())?;
+        }
+        Ok(self.post_layernorm.forward(&x)?) // (N, P, D)
+    }
+
+    /// The chosen hidden states, each `(N, P, D)`: 0 is the embeddings, `i` the output of layer
+    /// `i`, negative ones count from the end.
+    ///
+    /// As transformers 4.57 has it, the last one of SigLIP is after `post_layernorm` while the
+    /// last one of CLIP is before.
+    pub fn hidden_states(
+        &self,
+        pixel_values: &Tensor,
+        layers: &[i64],
+    ) -> Result<Vec<Tensor>, Error> {
+        let n_layers = self.layers.len();
+        let resolve = |&i: &i64| if i < 0 { (n_layers as i64 + 1 + i) as usize } else { i as usize };
+        let wanted: Vec<usize> = layers.iter().map(resolve).collect();
+        let deepest = wanted.iter().copied().max().unwrap_or(0).min(n_layers);
+        let mut states = vec![self.embed(pixel_values, None)?];
+        for layer in &self.layers[..deepest] {
+            states.push(layer.forward(&states[states.len() - 1], None)?);
+        }
+        if deepest == n_layers && self.config.kind != VisionKind::Clip {
+            states[n_layers] = self.post_layernorm.forward(&states[n_layers])?;
+        }
+        Ok(wanted.iter().map(|&i| states[i.min(deepest)].clone()).collect())
+    }
+
+    /// Patches, class token and positions: what the first layer receives, `(N, P, D)`.
+    fn embed(&self, pixel_values: &Tensor, extents: PatchExtents) -> Result<Tensor, Error> {
+        let (n, rows, cols) = self.check(pixel_values)?;
+        let patches = unfold(pixel_values, self.config.patch_size)?; // (N, P, C·p·p)
+        let d = self.config.hidden_size;
+        let weight = self.patch_embedding.reshape((d, patches.dim(2)?))?;
+        let bias = self.patch_bias.clone();
+        let linear = Linear { weight, bias, compute: self.compute };
+        let mut x = linear.forward(&patches)?; // (N, P, D)
+        if let Some(class) = &self.class_embedding {
+            let class = class.reshape((1, 1, d))?.broadcast_as((n, 1, d))?.contiguous()?;
+            x = Tensor::cat(&[&class, &x], 1)?; // (N, 1 + P, D)
+        }
+        let positions = match self.config.kind {
+            VisionKind::Idefics3 => {
+                let ids = self.position_ids(n, (rows, cols), extents, x.device())?;
+                self.position_embedding.forward(&ids)? // (N|1, P, D)
+            }
+            _ => self.position_embedding.weight.unsqueeze(0)?, // (1, P, D)
+        };
+        let x = x.broadcast_add(&positions)?; // (N, P, D)
+        match &self.pre_layrnorm {
+            Some(norm) => Ok(norm.forward(&x)?),
+            None => Ok(x),
+        }
+    }
+
+    /// Image count, and rows and columns of patches.
+    fn check(&self, pixel_values: &Tensor) -> Result<(usize, usize, usize), Error> {
+        let (c, side, p) =
+            (self.config.num_channels, self.config.image_size, self.config.patch_size);
+        let wrong = |expected: String| Error::Shape {
+            tensor: "pixel_values",
+            expected,
+            found: pixel_values.dims().to_vec(),
+        };
+        let Ok((n, channels, height, width)) = pixel_values.dims4() else {
+            return Err(wrong(format!("(N, {c}, {side}, {side})")));
+        };
+        if channels != c {
+            return Err(wrong(format!("(N, {c}, {side}, {side})")));
+        }
+        if self.config.kind == VisionKind::Idefics3 {
+            if height < p || width < p {
+                return Err(wrong(format!("(N, {c}, S, S) of at least {p} px")));
+            }
+        } else if (height, width) != (side, side) {
+            return Err(wrong(format!("(N, {c}, {side}, {side})")));
+        }
+        Ok((n, height / p, width / p))
+    }
+
+    /// Idefics3's position of each patch: its fractional coordinate, bucketed. `(N|1, P)`
+    fn position_ids(
+        &self,
+        n: usize,
+        (rows, cols): (usize, usize),
+        extents: PatchExtents,
+        device: &Device,
+    ) -> Result<Tensor, Error> {
+        let side = self.config.patches_per_side();
+        let one = |(high, wide): (usize, usize)| {
+            let (row_ids, col_ids) = (bucketize(high, side), bucketize(wide, side));
+            let mut ids = vec![0u32; rows * cols];
+            for (row, row_id) in row_ids.iter().enumerate() {
+                for (col, col_id) in col_ids.iter().enumerate() {
+                    ids[row * cols + col] = row_id * side as u32 + col_id;
+                }
+            }
+            ids
+        };
+        let (n, ids) = match extents {
+            None => (1, one((rows, cols))),
+            Some(extents) => {
+                let inside = |&(h, w): &(usize, usize)| (h.min(rows), w.min(cols));
+                (n, extents.iter().map(inside).flat_map(one).collect())
+            }
+        };
+        Tensor::from_vec(ids, (n, rows * cols), device).context("patch positions")
+    }
+
+    /// Hides padding patches as keys; `None` when there are none.
+    fn padding_mask(
+        &self,
+        pixel_values: &Tensor,
+        extents: PatchExtents,
+    ) -> Result<Option<Tensor>, Error> {
+        let Some(extents) = extents else { return Ok(None) };
+        let (n, rows, cols) = self.check(pixel_values)?;
+        if extents.len() != n {
+            let expected = format!("one pair for each of the {n} tiles");
+            return Err(Error::Shape { tensor: "extents", expected, found: vec![extents.len()] });
+        }
+        if extents.iter().all(|&(h, w)| h >= rows && w >= cols) {
+            return Ok(None);
+        }
+        let n_patches = rows * cols;
+        let mut mask = Vec::with_capacity(n * n_patches * n_patches);
+        for &(high, wide) in extents {
+            let seen = |i: usize| i / cols < high && i % cols < wide;
+            let row: Vec<f32> =
+                (0..n_patches).map(|i| if seen(i) { 0.0 } else { MASKED }).collect();
+            (0..n_patches).for_each(|_| mask.extend_from_slice(&row));
+        }
+        let dims = (n, 1, n_patches, n_patches);
+        Ok(Some(Tensor::from_vec(mask, dims, pixel_values.device())?))
+    }
+}
+
+fn load_layers(
+    loader: &mut Loader,
+    prefix: &str,
+    config: &VisionConfig,
+) -> Result<Vec<EncoderLayer>, Error> {
+    let sizes = EncoderSizes {
+        hidden_size: config.hidden_size,
+        intermediate_size: config.intermediate_size,
+        num_attention_heads: config.num_attention_heads,
+        hidden_act: config.hidden_act,
+        layer_norm_eps: config.layer_norm_eps,
+    };
+    let layers = 0..config.num_hidden_layers;
+    let name = |i: usize| format!("{prefix}.encoder.layers.{i}");
+    layers.map(|i| EncoderLayer::load(loader, &name(i), &sizes)).collect()
+}
+
+/// `(N, C, S, S)` → `(N, P, C·p·p)`: each patch as one row, so that the convolution of stride
+/// `p` is a matrix product. Pixels beyond the last whole patch are left out, as it does.
+fn unfold(pixel_values: &Tensor, p: usize) -> Result<Tensor, Error> {
+    let (n, c, height, width) = pixel_values.dims4()?;
+    let (rows, cols) = (height / p, width / p);
+    let x = pixel_values.narrow(2, 0, rows * p)?.narrow(3, 0, cols * p)?.contiguous()?;
+    let x = x.reshape(&[n, c, rows, p, cols, p])?.permute([0, 2, 4, 1, 3, 5])?;
+    Ok(x.contiguous()?.reshape((n, rows * cols, c * p * p))?) // (N, P, C·p·p)
+}
+
+/// The bucket of each of `n` patches among `side` positions, in the f32 arithmetic of
+/// `Idefics3VisionEmbeddings.forward` (transformers 4.57): with `n == side` the factor below 1
+/// puts every patch but the first one bucket early, and equal outputs need the same.
+fn bucketize(n: usize, side: usize) -> Vec<u32> {
+    let step = 1.0 / side as f64;
+    let n_boundaries = ((1.0 - step) / step).ceil() as usize;
+    let boundaries: Vec<f32> =
+        (0..n_boundaries).map(|i| (step + step * i as f64) as f32).collect();
+    let factor = (1.0f64 - 1e-6) as f32;
+    let coordinate = |i: usize| i as f32 / n as f32 * factor;
+    let bucket = |x: f32| boundaries.partition_point(|&boundary| boundary <= x);
+    let last = side.saturating_sub(1);
+    (0..n).map(|i| bucket(coordinate(i)).min(last) as u32).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn buckets_are_those_of_transformers() {
+        assert_eq!(bucketize(4, 4), [0, 0, 1, 2]);
+        assert_eq!(bucketize(8, 8), [0, 0, 1, 2, 3, 4, 5, 6]);
+        // One spare position keeps every patch's own.
+        assert_eq!(bucketize(12, 13), (0..12).collect::<Vec<u32>>());
+        assert_eq!(bucketize(2, 4), [0, 1]);
+    }
+}

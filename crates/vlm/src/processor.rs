@@ -1,0 +1,93 @@
+//! Messages and pictures -> what a model receives: `input_ids`, `pixel_values`, `image_spans`.
+//!
+//! Why one place: training and answering must see the same tokens and pixels, and evidence must
+//! lead back from a token to pixels of the picture it came from. Knows no weights.
+//!
+//! Legend: `N` tiles, `C` channels, `S` side of a tile, `T` tokens.
+
+pub mod chat;
+pub mod image;
+mod layout;
+mod span;
+#[cfg(test)]
+mod tests;
+pub mod tokenizer;
+
+use std::path::Path;
+
+use ::image::RgbImage;
+use candle_core::Tensor;
+
+pub use chat::{ChatTemplate, Message, Part, Role};
+pub use image::{ImageProcessor, Tile, Tiles};
+pub use layout::Layout;
+pub use span::ImageSpan;
+pub use tokenizer::{TextStream, Tokenizer};
+
+use crate::{Config, Error};
+use image::ImageSettings;
+
+/// What a model receives for one conversation.
+#[derive(Clone, Debug)]
+pub struct Inputs {
+    /// (T,)
+    pub input_ids: Vec<u32>,
+    /// (N, C, S, S): the tiles of all pictures in order; `None` without pictures.
+    pub pixel_values: Option<Tensor>,
+    /// Where each tile's tokens are and which part of its picture they stand for.
+    pub image_spans: Vec<ImageSpan>,
+    /// The text whose tokens `input_ids` are, picture tokens written out.
+    pub prompt: String,
+}
+
+/// Everything a checkpoint says about its inputs.
+pub struct Processor {
+    pub tokenizer: Tokenizer,
+    pub chat: ChatTemplate,
+    pub images: ImageProcessor,
+    pub layout: Layout,
+}
+
+impl Processor {
+    /// Reads the processor's files of a model folder and checks that they fit `config`.
+    ///
+    /// Errors: a missing or wrong file, or a tokenizer of another model, by name.
+    pub fn load(dir: &Path, config: &Config) -> Result<Processor, Error> {
+        let tokenizer = Tokenizer::load(dir)?;
+        let layout = Layout::load(dir, config, &tokenizer)?;
+        let chat = ChatTemplate::load(dir, &tokenizer, config.model_type)?;
+        let images = ImageProcessor { settings: ImageSettings::load(dir, layout.image_kind())? };
+        let processor = Processor { tokenizer, chat, images, layout };
+        processor.layout.check_tiles(dir, &processor.images)?;
+        Ok(processor)
+    }
+
+    /// Lays out `messages`; `images` are the pictures of their `Part::Image`s, in order.
+    ///
+    /// Errors: `Error::Processor` when the counts differ or the template refuses the messages.
+    pub fn prepare(&self, messages: &[Message], images: &[RgbImage]) -> Result<Inputs, Error> {
+        let tiled: Vec<Tiles> = images.iter().map(|image| self.images.tiles(image)).collect();
+        self.prepare_tiled(messages, &tiled)
+    }
+
+    /// The same for pictures that were cut into tiles before.
+    pub fn prepare_tiled(&self, messages: &[Message], tiled: &[Tiles]) -> Result<Inputs, Error> {
+        let messages = self.layout.plain(messages, tiled.len())?;
+        let prompt = self.layout.expand(&self.chat.render(&messages)?, tiled)?;
+        // A template that writes the first token itself must not get it twice.
+        let begins = self.tokenizer.special("bos_token").is_some_and(|bos| prompt.starts_with(bos));
+        let input_ids = self.tokenizer.encode_with(&prompt, !begins)?;
+        let image_spans = self.layout.spans(&input_ids, tiled)?;
+        let tiles: Vec<&Tile> = tiled.iter().flat_map(|tiled| &tiled.tiles).collect();
+        let pixel_values =
+            if tiles.is_empty() { None } else { Some(self.images.pixel_values(&tiles)?) };
+        Ok(Inputs { input_ids, pixel_values, image_spans, prompt })
+    }
+
+    /// One picture alone: `pixel_values` (N, C, S, S) and the tiles they were made of.
+    pub fn pixel_values(&self, image: &RgbImage) -> Result<(Tensor, Vec<Tile>), Error> {
+        let tiles = self.images.tiles(image).tiles;
+        let pixel_values = self.images.pixel_values(&tiles.iter().collect::<Vec<_>>())?;
+        Ok((pixel_values, tiles))
+    }
+}

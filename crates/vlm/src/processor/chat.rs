@@ -1,0 +1,215 @@
+//! Messages -> the prompt's text, through the checkpoint's own chat template.
+//!
+//! Why: a model answers well only in the layout it was trained on, and that layout ships with it
+//! as a Jinja template written for Python. Picture placeholders come out as the template writes
+//! them; what they expand to is the processor's business. Knows no tokens and no pixels.
+
+mod python;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use minijinja::{Environment, Value, context};
+use serde::{Deserialize, Serialize};
+
+use crate::Error;
+use crate::config::{ModelType, read_json};
+
+use super::tokenizer::{Tokenizer, template};
+
+/// Who speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    System,
+    User,
+    Assistant,
+}
+
+impl Role {
+    /// The name templates know it by.
+    fn name(self) -> &'static str {
+        match self {
+            Role::System => "system",
+            Role::User => "user",
+            Role::Assistant => "assistant",
+        }
+    }
+}
+
+/// A piece of a message.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(tag = "type", content = "text", rename_all = "lowercase")]
+pub enum Part {
+    /// The next picture in order.
+    Image,
+    Text(String),
+}
+
+/// What one side said.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Message {
+    pub role: Role,
+    pub content: Vec<Part>,
+}
+
+impl Message {
+    /// A user's question about `n_images` pictures, the pictures first.
+    pub fn user(n_images: usize, text: impl Into<String>) -> Message {
+        let mut content = vec![Part::Image; n_images];
+        content.push(Part::Text(text.into()));
+        Message { role: Role::User, content }
+    }
+
+    /// An answer given earlier in the conversation.
+    pub fn assistant(text: impl Into<String>) -> Message {
+        Message { role: Role::Assistant, content: vec![Part::Text(text.into())] }
+    }
+
+    /// How many pictures the message holds.
+    pub fn n_images(&self) -> usize {
+        self.content.iter().filter(|part| **part == Part::Image).count()
+    }
+}
+
+/// A compiled chat template and what it refers to.
+pub struct ChatTemplate {
+    environment: Environment<'static>,
+    special: BTreeMap<String, String>,
+    image_token: String,
+    /// The template takes each message's content as one string, not as parts.
+    flat: bool,
+}
+
+/// What SmolVLM and Idefics3 use when their folder holds no template.
+const IDEFICS3_TEMPLATE: &str = "<|im_start|>{% for message in messages %}\
+{{message['role'] | capitalize}}{% if message['content'][0]['type'] == 'image' %}{{':'}}\
+{% else %}{{': '}}{% endif %}{% for line in message['content'] %}\
+{% if line['type'] == 'text' %}{{line['text']}}\
+{% elif line['type'] == 'image' %}{{ '<image>' }}{% endif %}{% endfor %}<end_of_utterance>\n\
+{% endfor %}{% if add_generation_prompt %}{{ 'Assistant:' }}{% endif %}";
+
+/// What LLaVA 1.5 uses.
+const LLAVA_TEMPLATE: &str = "{% for message in messages %}\
+{% if message['role'] != 'system' %}{{ message['role'] | upper + ': '}}{% endif %}\
+{% for part in message['content'] | selectattr('type', 'equalto', 'image') %}\
+{{ '<image>\n' }}{% endfor %}\
+{% for part in message['content'] | selectattr('type', 'equalto', 'text') %}\
+{{ part['text'] + ' ' }}{% endfor %}\
+{% endfor %}{% if add_generation_prompt %}{{ 'ASSISTANT:' }}{% endif %}";
+
+impl ChatTemplate {
+    /// The template of a model folder: `chat_template.jinja`, `chat_template.json`,
+    /// `processor_config.json` or `tokenizer_config.json`, the first that has one, else the
+    /// family's usual one.
+    ///
+    /// Errors: an unreadable file, or a template that does not compile, by name.
+    pub fn load(dir: &Path, tokenizer: &Tokenizer, model: ModelType) -> Result<Self, Error> {
+        let (source, file) = find(dir, tokenizer, model)?;
+        let special = tokenizer.special_tokens().clone();
+        ChatTemplate::new(&source, special, "<image>").map_err(|error| Error::Processor {
+            file: file.clone(),
+            message: format!("the chat template is wrong: {error:#}"),
+        })
+    }
+
+    /// Compiles `source`. `special` are the tokens it may refer to (`bos_token`, …).
+    pub fn new(
+        source: &str,
+        special: BTreeMap<String, String>,
+        image_token: &str,
+    ) -> Result<Self, minijinja::Error> {
+        let environment = python::environment(source)?;
+        let image_token = image_token.to_owned();
+        let mut chat = ChatTemplate { environment, special, image_token, flat: false };
+        chat.flat = !chat.takes_parts();
+        Ok(chat)
+    }
+
+    /// The prompt for `messages`, ready for the assistant to speak.
+    ///
+    /// Errors: `Error::Processor` with what the template refuses (`raise_exception`).
+    pub fn render(&self, messages: &[Message]) -> Result<String, Error> {
+        self.try_render(messages).map_err(|error| Error::Processor {
+            file: "chat template".to_owned(),
+            message: format!("refuses these messages: {}", reason(&error)),
+        })
+    }
+
+    fn try_render(&self, messages: &[Message]) -> Result<String, minijinja::Error> {
+        let messages: Vec<Value> = messages.iter().map(|message| self.value(message)).collect();
+        let special = Value::from_pairs(self.special.iter().map(|(k, v)| (k.clone(), v.clone())));
+        let given = context! {
+            messages,
+            tools => Value::from(()),
+            documents => Value::from(()),
+            add_generation_prompt => true,
+            ..special
+        };
+        self.environment.get_template("chat")?.render(given)
+    }
+
+    fn value(&self, message: &Message) -> Value {
+        let role = message.role.name();
+        if !self.flat {
+            let content: Vec<Value> = message.content.iter().map(part_value).collect();
+            return context! { role, content };
+        }
+        let mut text = String::new();
+        for part in &message.content {
+            match part {
+                Part::Image => text.extend([self.image_token.as_str(), "\n"]),
+                Part::Text(words) => text.push_str(words),
+            }
+        }
+        context! { role, content => text }
+    }
+
+    /// Whether text given as a part comes out as that text, and nothing of its wrapping does.
+    fn takes_parts(&self) -> bool {
+        let probe = Message { role: Role::User, content: vec![Part::Text("PROBE".into())] };
+        self.try_render(&[probe])
+            .is_ok_and(|prompt| prompt.contains("PROBE") && !prompt.contains("\"text\""))
+    }
+}
+
+/// A part as transformers' templates expect it.
+fn part_value(part: &Part) -> Value {
+    match part {
+        Part::Image => context! { type => "image" },
+        Part::Text(text) => context! { type => "text", text => text.as_str() },
+    }
+}
+
+/// The template's text and the file it came from.
+fn find(dir: &Path, tokenizer: &Tokenizer, model: ModelType) -> Result<(String, String), Error> {
+    let path = dir.join("chat_template.jinja");
+    if path.exists() {
+        let text = std::fs::read_to_string(&path).map_err(|source| Error::io(&path, source))?;
+        return Ok((text, path.display().to_string()));
+    }
+    for name in ["chat_template.json", "processor_config.json"] {
+        let path = dir.join(name);
+        if path.exists()
+            && let Some(text) = read_json(&path)?.get("chat_template").and_then(template)
+        {
+            return Ok((text, path.display().to_string()));
+        }
+    }
+    if let Some(text) = tokenizer.chat_template() {
+        let path = dir.join("tokenizer_config.json");
+        return Ok((text.to_owned(), path.display().to_string()));
+    }
+    let text = match model {
+        ModelType::Idefics3 | ModelType::SmolVlm => IDEFICS3_TEMPLATE,
+        ModelType::Llava => LLAVA_TEMPLATE,
+    };
+    Ok((text.to_owned(), "the built-in chat template".to_owned()))
+}
+
+/// The template's own words where it raised an exception, else the whole error.
+fn reason(error: &minijinja::Error) -> String {
+    error.detail().map_or_else(|| error.to_string(), str::to_owned)
+}

@@ -1,0 +1,212 @@
+//! `preprocessor_config.json` as Hugging Face writes it, with each class's own defaults filled in.
+//!
+//! Why: checkpoints leave out what their image processor class takes for granted, and two classes
+//! take different things for granted. Knows the file, not what is done with the values.
+
+use std::path::Path;
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::resample::Filter;
+use crate::Error;
+
+/// Which reference image processor a checkpoint asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// `Idefics3ImageProcessor` and `SmolVLMImageProcessor`: tiles and a global view.
+    Idefics3,
+    /// `CLIPImageProcessor`: shortest edge, centre crop.
+    Clip,
+    /// `LlavaImageProcessor`: as CLIP, with optional padding to a square first.
+    Llava,
+    /// `SiglipImageProcessor`: squeezed to a square.
+    Siglip,
+}
+
+/// A target size, in pixels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Size {
+    /// The longer side becomes this long, the aspect ratio stays.
+    LongestEdge(u32),
+    /// The shorter side becomes this long, the aspect ratio stays.
+    ShortestEdge(u32),
+    /// Exactly this height and width.
+    Exact { height: u32, width: u32 },
+}
+
+/// Settings of an image processor, resolved: nothing is left to a default.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ImageSettings {
+    pub kind: Kind,
+    pub do_resize: bool,
+    pub size: Size,
+    pub filter: Filter,
+    /// Idefics3: cut into tiles of `max_image_size`.
+    pub do_image_splitting: bool,
+    /// Idefics3: the side of a tile, in pixels.
+    pub max_image_size: u32,
+    /// CLIP and LLaVA: crop to `crop_size` around the centre.
+    pub do_center_crop: bool,
+    /// Height and width of the crop.
+    pub crop_size: (u32, u32),
+    /// LLaVA: pad to a square with the mean colour before resizing.
+    pub do_pad: bool,
+    /// Factor on the 0..=255 values; `None` leaves them.
+    pub rescale_factor: Option<f64>,
+    /// Mean and standard deviation for each channel; `None` leaves the values.
+    pub normalize: Option<([f32; 3], [f32; 3])>,
+    /// `image_mean` in double precision: the padding colour is computed from it.
+    pub image_mean: [f64; 3],
+}
+
+/// The file as typed. Unknown keys are the checkpoint's business and are left alone.
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct Typed {
+    image_processor_type: Option<String>,
+    feature_extractor_type: Option<String>,
+    do_resize: Option<bool>,
+    size: Option<Value>,
+    resample: Option<u32>,
+    do_image_splitting: Option<bool>,
+    max_image_size: Option<Value>,
+    do_center_crop: Option<bool>,
+    crop_size: Option<Value>,
+    do_pad: Option<bool>,
+    do_rescale: Option<bool>,
+    rescale_factor: Option<f64>,
+    do_normalize: Option<bool>,
+    image_mean: Option<Vec<f64>>,
+    image_std: Option<Vec<f64>>,
+}
+
+const CLIP_MEAN: [f64; 3] = [0.481_454_66, 0.457_827_5, 0.408_210_73];
+const CLIP_STD: [f64; 3] = [0.268_629_54, 0.261_302_58, 0.275_777_11];
+
+impl ImageSettings {
+    /// Reads `dir/preprocessor_config.json`; `fallback` is the class when the file names none.
+    ///
+    /// Errors: `Error::Processor` naming the file, the key and what is wrong with it.
+    pub fn load(dir: &Path, fallback: Kind) -> Result<ImageSettings, Error> {
+        let path = dir.join("preprocessor_config.json");
+        let text = std::fs::read_to_string(&path).map_err(|error| Error::io(&path, error))?;
+        ImageSettings::parse(&text, fallback).map_err(|message| {
+            Error::Processor { file: path.display().to_string(), message }
+        })
+    }
+
+    /// Resolves the text of a `preprocessor_config.json`; the error says which key is wrong.
+    pub fn parse(text: &str, fallback: Kind) -> Result<ImageSettings, String> {
+        let typed: Typed = serde_json::from_str(text).map_err(|error| error.to_string())?;
+        let kind = kind(&typed, fallback)?;
+        let crop_size = match &typed.crop_size {
+            None => (224, 224),
+            Some(value) => match size("crop_size", value)? {
+                Size::Exact { height, width } => (height, width),
+                Size::ShortestEdge(side) | Size::LongestEdge(side) => (side, side),
+            },
+        };
+        let max_image_size = match &typed.max_image_size {
+            None => 364,
+            Some(value) => match size("max_image_size", value)? {
+                Size::LongestEdge(side) | Size::ShortestEdge(side) => side,
+                Size::Exact { .. } => return Err("max_image_size: needs longest_edge".into()),
+            },
+        };
+        let (mean, std) = match kind {
+            Kind::Clip | Kind::Llava => (CLIP_MEAN, CLIP_STD),
+            Kind::Idefics3 | Kind::Siglip => ([0.5; 3], [0.5; 3]),
+        };
+        let image_mean = triple("image_mean", typed.image_mean.as_deref(), mean)?;
+        let image_std = triple("image_std", typed.image_std.as_deref(), std)?;
+        if image_std.contains(&0.0) {
+            return Err("image_std: is zero".into());
+        }
+        let normalize = (image_mean.map(|v| v as f32), image_std.map(|v| v as f32));
+        let factor = typed.rescale_factor.unwrap_or(1.0 / 255.0);
+        Ok(ImageSettings {
+            kind,
+            do_resize: typed.do_resize.unwrap_or(true),
+            size: resolve_size(kind, typed.size.as_ref())?,
+            filter: resolve_filter(kind, typed.resample)?,
+            do_image_splitting: typed.do_image_splitting.unwrap_or(true),
+            max_image_size,
+            do_center_crop: typed.do_center_crop.unwrap_or(true)
+                && matches!(kind, Kind::Clip | Kind::Llava),
+            crop_size,
+            do_pad: typed.do_pad.unwrap_or(false) && kind == Kind::Llava,
+            rescale_factor: typed.do_rescale.unwrap_or(true).then_some(factor),
+            normalize: typed.do_normalize.unwrap_or(true).then_some(normalize),
+            image_mean,
+        })
+    }
+}
+
+fn kind(typed: &Typed, fallback: Kind) -> Result<Kind, String> {
+    let named = typed.image_processor_type.as_ref().or(typed.feature_extractor_type.as_ref());
+    let Some(name) = named else { return Ok(fallback) };
+    match name.trim_end_matches("Fast") {
+        "Idefics3ImageProcessor" | "SmolVLMImageProcessor" => Ok(Kind::Idefics3),
+        "CLIPImageProcessor" | "CLIPFeatureExtractor" => Ok(Kind::Clip),
+        "LlavaImageProcessor" => Ok(Kind::Llava),
+        "SiglipImageProcessor" => Ok(Kind::Siglip),
+        _ => Err(format!("image_processor_type: {name} is not one this program knows")),
+    }
+}
+
+fn resolve_size(kind: Kind, typed: Option<&Value>) -> Result<Size, String> {
+    let Some(value) = typed else {
+        return Ok(match kind {
+            Kind::Idefics3 => Size::LongestEdge(4 * 364),
+            Kind::Clip | Kind::Llava => Size::ShortestEdge(224),
+            Kind::Siglip => Size::Exact { height: 224, width: 224 },
+        });
+    };
+    match (kind, size("size", value)?) {
+        (Kind::Siglip, Size::ShortestEdge(side)) => {
+            Ok(Size::Exact { height: side, width: side })
+        }
+        (Kind::Siglip, Size::LongestEdge(_)) => Err("size: needs height and width".into()),
+        (Kind::Clip | Kind::Llava, Size::LongestEdge(_)) => {
+            Err("size: needs shortest_edge, or height and width".into())
+        }
+        (Kind::Idefics3, Size::ShortestEdge(_)) => {
+            Err("size: needs longest_edge, or height and width".into())
+        }
+        (_, size) => Ok(size),
+    }
+}
+
+fn resolve_filter(kind: Kind, typed: Option<u32>) -> Result<Filter, String> {
+    let number = typed.unwrap_or(if kind == Kind::Idefics3 { 1 } else { 3 });
+    Filter::from_pillow(number).ok_or_else(|| format!("resample: {number} is no filter"))
+}
+
+/// A size as Hugging Face writes it: a number, or an object with edges or height and width.
+fn size(key: &str, value: &Value) -> Result<Size, String> {
+    let number = |value: &Value| {
+        let side = value.as_u64().filter(|side| (1..=16_384).contains(side));
+        side.map(|side| side as u32).ok_or_else(|| format!("{key}: {value} is no size in pixels"))
+    };
+    match (value.get("longest_edge"), value.get("shortest_edge")) {
+        (_, Some(side)) => return number(side).map(Size::ShortestEdge),
+        (Some(side), None) => return number(side).map(Size::LongestEdge),
+        (None, None) => {}
+    }
+    match (value.get("height"), value.get("width")) {
+        (Some(height), Some(width)) => {
+            Ok(Size::Exact { height: number(height)?, width: number(width)? })
+        }
+        _ => number(value).map(Size::ShortestEdge),
+    }
+}
+
+fn triple(key: &str, typed: Option<&[f64]>, default: [f64; 3]) -> Result<[f64; 3], String> {
+    match typed {
+        None => Ok(default),
+        Some(values) => values
+            .try_into()
+            .map_err(|_| format!("{key}: needs 3 values, one for each channel")),
+    }
+}

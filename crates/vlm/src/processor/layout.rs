@@ -1,0 +1,224 @@
+//! How a family writes a picture into the prompt, and where its tokens end up.
+//!
+//! Follows transformers' `processing_{idefics3,smolvlm,llava}.py`. Knows the number of tokens of a
+//! tile from the network's sizes, and refuses a folder whose files disagree about it.
+
+use std::path::Path;
+
+use super::image::{ImageProcessor, Kind, Tiles};
+use super::span::ImageSpan;
+use super::tokenizer::Tokenizer;
+use super::{Message, Part};
+use crate::config::{Config, ModelType, SelectStrategy, VisionKind, read_json};
+use crate::Error;
+
+/// The tokens around and inside pictures.
+#[derive(Clone, Debug)]
+pub struct Layout {
+    /// The placeholder, also the token repeated for each embedding.
+    pub image_token: String,
+    pub image_token_id: u32,
+    /// Embeddings of one tile.
+    pub tokens_per_tile: usize,
+    /// Rows and columns of embeddings.
+    pub grid: (usize, usize),
+    /// See `ImageSpan::first_cell`.
+    first_cell: i64,
+    family: Family,
+    vision_kind: VisionKind,
+    /// Height and width of what the vision encoder receives, in pixels.
+    image_size: u32,
+}
+
+#[derive(Clone, Debug)]
+enum Family {
+    /// Tiles between `<fake_token_around_image>`s, each announced by its row and column.
+    Idefics3 { fake: String, global: String },
+    /// The image token repeated.
+    Llava,
+}
+
+impl Layout {
+    /// The layout of the model in `dir`.
+    ///
+    /// Errors: `Error::Processor` when the tokenizer lacks a picture token, has it under another
+    /// id, or `processor_config.json` counts other tokens than `config` gives.
+    pub fn load(dir: &Path, config: &Config, tokenizer: &Tokenizer) -> Result<Layout, Error> {
+        let named = |key: &str, usual: &str| tokenizer.special(key).unwrap_or(usual).to_owned();
+        let family = match config.model_type {
+            ModelType::Llava => Family::Llava,
+            ModelType::Idefics3 | ModelType::SmolVlm => Family::Idefics3 {
+                fake: named("fake_image_token", "<fake_token_around_image>"),
+                global: named("global_image_token", "<global-img>"),
+            },
+        };
+        let grid_side = match config.projector {
+            crate::config::ProjectorConfig::PixelShuffle { scale_factor } => {
+                config.vision_config.patches_per_side() / scale_factor.max(1)
+            }
+            crate::config::ProjectorConfig::Mlp { .. } => config.vision_config.patches_per_side(),
+        };
+        let has_class = config.vision_config.kind == VisionKind::Clip;
+        let drops_first = matches!(family, Family::Llava)
+            && config.vision_feature_select_strategy == SelectStrategy::Default;
+        let layout = Layout {
+            image_token: named("image_token", "<image>"),
+            image_token_id: config.image_token_id,
+            tokens_per_tile: config.tokens_per_tile(),
+            grid: (grid_side, grid_side),
+            first_cell: i64::from(drops_first) - i64::from(has_class),
+            family,
+            vision_kind: config.vision_config.kind,
+            image_size: config.vision_config.image_size as u32,
+        };
+        layout.check_tokenizer(config, tokenizer)?;
+        layout.check_count(dir)?;
+        Ok(layout)
+    }
+
+    /// The image processor class of checkpoints whose files name none.
+    pub fn image_kind(&self) -> Kind {
+        match (&self.family, self.vision_kind) {
+            (Family::Idefics3 { .. }, _) => Kind::Idefics3,
+            (Family::Llava, VisionKind::Clip) => Kind::Clip,
+            (Family::Llava, _) => Kind::Siglip,
+        }
+    }
+
+    /// Replaces each placeholder of `prompt` by the tokens of its picture.
+    pub fn expand(&self, prompt: &str, tiled: &[Tiles]) -> Result<String, Error> {
+        let pieces: Vec<&str> = prompt.split(self.image_token.as_str()).collect();
+        if pieces.len() != tiled.len() + 1 {
+            let (found, n_images) = (pieces.len() - 1, tiled.len());
+            let message = format!("writes {found} pictures for {n_images} given");
+            return Err(wrong("chat template", message));
+        }
+        let mut expanded = pieces[0].to_owned();
+        for (tiles, piece) in tiled.iter().zip(&pieces[1..]) {
+            expanded.push_str(&self.picture(tiles));
+            expanded.push_str(piece);
+        }
+        Ok(expanded)
+    }
+
+    /// Where the tokens of each tile are.
+    pub fn spans(&self, input_ids: &[u32], tiled: &[Tiles]) -> Result<Vec<ImageSpan>, Error> {
+        let ids = input_ids.iter().enumerate();
+        let positions: Vec<usize> =
+            ids.filter(|(_, id)| **id == self.image_token_id).map(|(at, _)| at).collect();
+        let n_tiles: usize = tiled.iter().map(|tiles| tiles.tiles.len()).sum();
+        if positions.len() != n_tiles * self.tokens_per_tile {
+            let embeds = n_tiles * self.tokens_per_tile;
+            return Err(Error::ImageTokens { tokens: positions.len(), embeds });
+        }
+        let tiles = tiled.iter().enumerate();
+        let tiles = tiles.flat_map(|(image, tiles)| tiles.tiles.iter().map(move |t| (image, t)));
+        let runs = positions.chunks(self.tokens_per_tile.max(1));
+        Ok(tiles
+            .zip(runs)
+            .map(|((image, tile), run)| ImageSpan {
+                image,
+                tokens: run[0]..run[0] + run.len(),
+                grid: self.grid,
+                first_cell: self.first_cell,
+                source: tile.source,
+            })
+            .collect())
+    }
+
+    /// The messages with any picture token that was typed as text made harmless by a space.
+    ///
+    /// Errors: `Error::Processor` when pictures and `Part::Image`s differ in number.
+    pub fn plain(&self, messages: &[Message], n_images: usize) -> Result<Vec<Message>, Error> {
+        let asked: usize = messages.iter().map(Message::n_images).sum();
+        if asked != n_images {
+            let message = format!("the messages hold {asked} pictures, {n_images} were given");
+            return Err(wrong("messages", message));
+        }
+        let mut messages = messages.to_vec();
+        let harmless: String = self.image_token.chars().flat_map(|c| [c, ' ']).collect();
+        for part in messages.iter_mut().flat_map(|message| &mut message.content) {
+            if let Part::Text(text) = part {
+                *text = text.replace(&self.image_token, harmless.trim_end());
+            }
+        }
+        Ok(messages)
+    }
+
+    /// Refuses settings whose tiles the vision encoder cannot take.
+    pub fn check_tiles(&self, dir: &Path, images: &ImageProcessor) -> Result<(), Error> {
+        let probe = ::image::RgbImage::new(self.image_size, self.image_size);
+        for tile in images.tiles(&probe).tiles {
+            let (width, height) = tile.pixels.dimensions();
+            if (width, height) != (self.image_size, self.image_size) {
+                let side = self.image_size;
+                let message = format!(
+                    "makes pictures of {width} x {height} pixels, but config.json says the \
+                     vision encoder takes {side} x {side}"
+                );
+                let file = dir.join("preprocessor_config.json");
+                return Err(wrong(&file.display().to_string(), message));
+            }
+        }
+        Ok(())
+    }
+
+    /// `get_image_prompt_string` of the processors.
+    fn picture(&self, tiles: &Tiles) -> String {
+        let run = self.image_token.repeat(self.tokens_per_tile);
+        let Family::Idefics3 { fake, global } = &self.family else { return run };
+        let mut text = String::new();
+        for row in 1..=tiles.rows {
+            for col in 1..=tiles.cols {
+                text.push_str(&format!("{fake}<row_{row}_col_{col}>{run}"));
+            }
+            text.push('\n');
+        }
+        if tiles.rows > 0 {
+            text.push('\n');
+        }
+        text + &format!("{fake}{global}{run}{fake}")
+    }
+
+    fn check_tokenizer(&self, config: &Config, tokenizer: &Tokenizer) -> Result<(), Error> {
+        let (token, id) = (&self.image_token, self.image_token_id);
+        let found = tokenizer.id(token);
+        if found != Some(id) {
+            let found = found.map_or("has no such token".to_owned(), |id| format!("says {id}"));
+            let message = format!(
+                "config.json gives {token} the id {id}, the tokenizer {found}; \
+                 take the tokenizer.json that came with these weights"
+            );
+            return Err(wrong("tokenizer.json", message));
+        }
+        let (have, fit) = (tokenizer.vocab_size(), config.text_config.vocab_size);
+        if have > fit {
+            let message = format!(
+                "has {have} tokens, but the model knows {fit}; \
+                 take the tokenizer.json that came with these weights"
+            );
+            return Err(wrong("tokenizer.json", message));
+        }
+        Ok(())
+    }
+
+    fn check_count(&self, dir: &Path) -> Result<(), Error> {
+        let path = dir.join("processor_config.json");
+        if !path.exists() || matches!(self.family, Family::Llava) {
+            return Ok(());
+        }
+        let json = read_json(&path)?;
+        let says = json.get("image_seq_len").and_then(serde_json::Value::as_u64);
+        if says.is_some_and(|says| says != self.tokens_per_tile as u64) {
+            let (says, gives) = (says.unwrap_or(0), self.tokens_per_tile);
+            let message =
+                format!("image_seq_len is {says}, but config.json gives {gives} tokens a tile");
+            return Err(wrong(&path.display().to_string(), message));
+        }
+        Ok(())
+    }
+}
+
+fn wrong(file: &str, message: String) -> Error {
+    Error::Processor { file: file.to_owned(), message }
+}

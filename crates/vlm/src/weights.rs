@@ -1,0 +1,144 @@
+//! Checkpoint tensors by name, from safetensors files or from memory.
+//!
+//! A model takes each tensor with the shape it needs; everything missing, unexpected or misshaped
+//! is collected and reported together, by name. Files are memory-mapped and read tensor by tensor,
+//! so a large checkpoint is never held twice. It knows no model: which names exist is
+//! `model::family`'s table.
+
+mod files;
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
+
+use candle_core::{DType, Device, Tensor};
+
+use crate::error::{Error, TensorMismatch};
+use files::Files;
+
+/// Buffers that some checkpoints carry and no model needs.
+const IGNORED_SUFFIXES: [&str; 3] = ["inv_freq", "position_ids", "masked_bias"];
+
+enum Source {
+    /// In memory; may be a variable under training, so it is passed on untouched.
+    Loaded(Tensor),
+    /// In a mapped file, under the name it has there.
+    Mapped(String),
+}
+
+/// Named tensors to build a model from.
+pub struct TensorMap {
+    sources: BTreeMap<String, Source>,
+    files: Option<Files>,
+    device: Device,
+    dtype: DType,
+    problems: RefCell<TensorMismatch>,
+}
+
+impl From<HashMap<String, Tensor>> for TensorMap {
+    /// Tensors already in memory, kept as they are (variables stay linked).
+    fn from(tensors: HashMap<String, Tensor>) -> Self {
+        let device = tensors.values().next().map_or(Device::Cpu, |t| t.device().clone());
+        let sources = tensors.into_iter().map(|(name, t)| (name, Source::Loaded(t))).collect();
+        Self::new(sources, None, device)
+    }
+}
+
+impl TensorMap {
+    /// `model.safetensors`, or the shards that `model.safetensors.index.json` names.
+    ///
+    /// On the CPU every tensor becomes f32 when taken: half-precision products are slower there.
+    /// Errors: no weights, a missing shard, an empty, truncated or corrupt file.
+    pub fn open(dir: &Path, device: &Device) -> Result<Self, Error> {
+        let files = Files::open_folder(dir)?;
+        Ok(Self::from_files(files, device))
+    }
+
+    /// One safetensors file.
+    pub fn open_file(path: &Path, device: &Device) -> Result<Self, Error> {
+        Ok(Self::from_files(Files::open(&[path.to_path_buf()])?, device))
+    }
+
+    fn from_files(files: Files, device: &Device) -> Self {
+        let names = files.names();
+        let sources = names.into_iter().map(|name| (name.clone(), Source::Mapped(name))).collect();
+        Self::new(sources, Some(files), device.clone())
+    }
+
+    fn new(sources: BTreeMap<String, Source>, files: Option<Files>, device: Device) -> Self {
+        let dtype = DType::F32;
+        TensorMap { sources, files, device, dtype, problems: RefCell::default() }
+    }
+
+    /// Whether a tensor of this name is (still) there.
+    pub fn contains(&self, name: &str) -> bool {
+        self.sources.contains_key(name)
+    }
+
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.sources.keys().map(String::as_str)
+    }
+
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
+    /// Renames every tensor; `None` keeps the old name.
+    pub(crate) fn rename(&mut self, rename: impl Fn(&str) -> Option<String>) {
+        let sources = std::mem::take(&mut self.sources);
+        self.sources = sources
+            .into_iter()
+            .map(|(name, source)| (rename(&name).unwrap_or(name), source))
+            .collect();
+    }
+
+    /// Drops a tensor that the model is known not to use.
+    pub(crate) fn ignore(&mut self, unused: impl Fn(&str) -> bool) {
+        self.sources.retain(|name, _| !unused(name));
+    }
+
+    /// Removes and returns the tensor `name`, which must have the shape `dims`.
+    ///
+    /// A missing or misshaped one is noted for `finish` and replaced by a stand-in of the right
+    /// shape, so that one pass finds every problem. Errors: the file cannot be read.
+    pub fn take(&mut self, name: &str, dims: &[usize]) -> Result<Tensor, Error> {
+        let Some(source) = self.sources.remove(name) else {
+            self.problems.borrow_mut().missing.push(name.to_string());
+            return self.stand_in(dims);
+        };
+        let found = match (&source, &self.files) {
+            (Source::Loaded(tensor), _) => tensor.dims().to_vec(),
+            (Source::Mapped(stored), Some(files)) => files.shape(stored)?,
+            (Source::Mapped(_), None) => Vec::new(),
+        };
+        if found != dims {
+            let misshaped = (name.to_string(), dims.to_vec(), found);
+            self.problems.borrow_mut().misshaped.push(misshaped);
+            return self.stand_in(dims);
+        }
+        match (source, &self.files) {
+            (Source::Loaded(tensor), _) => Ok(tensor),
+            (Source::Mapped(stored), Some(files)) => {
+                files.load(&stored, self.dtype, &self.device)
+            }
+            (Source::Mapped(_), None) => self.stand_in(dims),
+        }
+    }
+
+    /// Ends the taking: an error names every tensor that was missing, misshaped or left over.
+    pub fn finish(self) -> Result<(), Error> {
+        let mut problems = self.problems.into_inner();
+        let left = self.sources.into_keys();
+        problems.unexpected.extend(left.filter(|name| !is_ignored(name)));
+        if problems.is_empty() { Ok(()) } else { Err(Error::Tensors(problems)) }
+    }
+
+    /// One zero seen through every index: costs no memory whatever the shape.
+    fn stand_in(&self, dims: &[usize]) -> Result<Tensor, Error> {
+        Ok(Tensor::zeros((), self.dtype, &self.device)?.broadcast_as(dims)?)
+    }
+}
+
+fn is_ignored(name: &str) -> bool {
+    IGNORED_SUFFIXES.iter().any(|suffix| name.ends_with(suffix))
+}

@@ -1,0 +1,147 @@
+//! Laws: what must hold of the engine whatever the weights, on the tiny parity checkpoints.
+//!
+//! Cached = uncached, a probe changes nothing, a follow-up answers as a fresh conversation does,
+//! the same seed gives the same words, and what is cancelled stops.
+
+use candle_core::Device;
+use image::{Rgb, RgbImage};
+use std::path::{Path, PathBuf};
+use vlm::explain::EvidenceHeads;
+use vlm::generate::{Answer, Cancel, Event, GenerateOptions, Session, Stop};
+use vlm::processor::{Message, Processor};
+use vlm::{Config, Vlm};
+
+const CHECKPOINTS: [&str; 2] = ["llava-clip-llama", "smolvlm-llama-tiles"];
+
+struct Model {
+    vlm: Vlm,
+    processor: Processor,
+    heads: EvidenceHeads,
+}
+
+fn model(name: &str) -> Model {
+    let dir: PathBuf = Path::new(env!("CARGO_MANIFEST_DIR")).join("parity/fixtures").join(name);
+    let config = Config::load(&dir).expect("a good config");
+    let processor = Processor::load(&dir, &config).expect("a good processor");
+    let heads = EvidenceHeads::untrained(&config);
+    Model { vlm: Vlm::load(&dir, &Device::Cpu).expect("good weights"), processor, heads }
+}
+
+fn picture(hue: u8) -> RgbImage {
+    RgbImage::from_fn(50, 40, |x, y| Rgb([hue, x as u8 * 5, y as u8 * 6]))
+}
+
+fn options() -> GenerateOptions {
+    GenerateOptions { max_new_tokens: 8, ..Default::default() }
+}
+
+fn ask(
+    model: &Model,
+    session: &mut Session,
+    messages: &[Message],
+    options: &GenerateOptions,
+) -> Answer {
+    let n = messages.iter().map(Message::n_images).sum::<usize>() as u8;
+    let images: Vec<RgbImage> = (0..n).map(|i| picture(60 * i)).collect();
+    let model = (&model.vlm, &model.processor);
+    session
+        .ask(model, (messages, &images), options, &Cancel::new(), &mut |_| {})
+        .expect("an answer")
+}
+
+fn tokens(answer: &Answer) -> Vec<u32> {
+    answer.steps.iter().map(|step| step.token).collect()
+}
+
+fn assert_same(left: &Answer, right: &Answer, what: &str) {
+    assert_eq!(tokens(left), tokens(right), "{what}");
+    for (a, b) in left.steps.iter().zip(&right.steps) {
+        assert!((a.logprob - b.logprob).abs() < 1e-3, "{what}: {} {}", a.logprob, b.logprob);
+    }
+}
+
+#[test]
+fn a_follow_up_answers_as_a_fresh_conversation_does() {
+    for name in CHECKPOINTS {
+        let model = model(name);
+        let mut session = Session::new(model.heads.clone());
+        let mut messages = vec![Message::user(1, "what is this")];
+        let first = ask(&model, &mut session, &messages, &options());
+        messages.push(Message::assistant(first.text));
+        messages.push(Message::user(0, "and where is it"));
+        let kept = ask(&model, &mut session, &messages, &options());
+        assert!(kept.reused_tokens > 0, "{name}: nothing was reused");
+        let fresh = ask(&model, &mut Session::new(model.heads.clone()), &messages, &options());
+        assert_eq!(fresh.reused_tokens, 0);
+        assert_same(&kept, &fresh, name);
+    }
+}
+
+#[test]
+fn a_second_picture_is_no_reason_to_read_the_first_again() {
+    let model = model(CHECKPOINTS[0]);
+    let mut session = Session::new(model.heads.clone());
+    let mut messages = vec![Message::user(1, "what is this")];
+    let first = ask(&model, &mut session, &messages, &options());
+    messages.push(Message::assistant(first.text));
+    messages.push(Message::user(1, "and this"));
+    let kept = ask(&model, &mut session, &messages, &options());
+    let fresh = ask(&model, &mut Session::new(model.heads.clone()), &messages, &options());
+    assert_same(&kept, &fresh, "two pictures");
+}
+
+#[test]
+fn looking_at_the_evidence_changes_no_token() {
+    for name in CHECKPOINTS {
+        let model = model(name);
+        let messages = [Message::user(1, "what is this")];
+        let say = |evidence| {
+            let options = GenerateOptions { evidence, ..options() };
+            ask(&model, &mut Session::new(model.heads.clone()), &messages, &options)
+        };
+        let (with, without) = (say(true), say(false));
+        assert_same(&with, &without, name);
+        assert!(without.steps.iter().all(|step| step.evidence.is_none()), "{name}");
+    }
+}
+
+#[test]
+fn the_same_seed_says_the_same_and_another_may_not() {
+    let model = model(CHECKPOINTS[0]);
+    let messages = [Message::user(1, "what is this")];
+    let say = |seed| {
+        let options = GenerateOptions { temperature: 1.5, seed, ..options() };
+        tokens(&ask(&model, &mut Session::new(model.heads.clone()), &messages, &options))
+    };
+    assert_eq!(say(7), say(7));
+    let different = (0..8).map(say).collect::<std::collections::BTreeSet<_>>();
+    assert!(different.len() > 1, "eight seeds said the same");
+}
+
+#[test]
+fn a_cancelled_answer_stops_and_the_session_lives() {
+    let model = model(CHECKPOINTS[0]);
+    let mut session = Session::new(model.heads.clone());
+    let messages = [Message::user(1, "what is this")];
+    let cancel = Cancel::new();
+    let mut steps = 0;
+    let answer = session
+        .ask(
+            (&model.vlm, &model.processor),
+            (&messages, &[picture(0)]),
+            &options(),
+            &cancel,
+            &mut |event| {
+                if let Event::Step(_) = event {
+                    steps += 1;
+                    cancel.cancel();
+                }
+            },
+        )
+        .expect("a cancelled answer is an answer");
+    assert!(matches!(answer.stop, Stop::Cancelled | Stop::End), "{:?}", answer.stop);
+    assert!(steps <= 1, "{steps} steps after the cancel");
+    let whole = ask(&model, &mut session, &messages, &options());
+    let fresh = ask(&model, &mut Session::new(model.heads.clone()), &messages, &options());
+    assert_same(&whole, &fresh, "after a cancel");
+}

@@ -1,0 +1,10 @@
+//! Tests across crates: what no crate can see alone. One package, one binary, nothing to use.
+
+#[cfg(test)]
+mod golden;
+#[cfg(test)]
+mod laws;
+#[cfg(test)]
+mod parity;
+#[cfg(test)]
+mod robustness;

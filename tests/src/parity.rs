@@ -1,0 +1,10 @@
+//! Parity with transformers: on tiny random checkpoints of every supported combination, our
+//! prompt, token ids, pixel values, activations and greedy answers equal the reference's.
+//!
+//! The fixtures are made by `tests/parity/make.py` with the versions in
+//! `tests/parity/requirements.txt`; nothing here needs Python.
+
+mod fixture;
+mod inputs;
+mod outputs;
+mod real_settings;

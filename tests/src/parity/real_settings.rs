@@ -1,0 +1,108 @@
+//! The processor settings and tokenizers of published checkpoints, where the test material is here.
+
+use std::path::{Path, PathBuf};
+
+use image::RgbImage;
+use vlm::processor::image::{Filter, ImageProcessor, ImageSettings, Kind, Size};
+use vlm::processor::{ChatTemplate, Message, Tokenizer};
+
+/// The folder of test material, or `None` with the reason printed.
+fn material(folder: &str) -> Option<PathBuf> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/material");
+    let path = root.join(folder);
+    if !path.is_dir() {
+        println!("skipped: {} is not here", path.display());
+        return None;
+    }
+    Some(path)
+}
+
+#[test]
+fn published_preprocessor_settings_are_read() {
+    let Some(folder) = material("processors/vlm-configs") else { return };
+    let read = |file: &str| {
+        let text = std::fs::read_to_string(folder.join(file)).expect(file);
+        ImageSettings::parse(&text, Kind::Clip).expect(file)
+    };
+    let smol = read("SmolVLM2-500M-Video-Instruct/preprocessor_config.json");
+    assert_eq!((smol.kind, smol.max_image_size), (Kind::Idefics3, 512));
+    assert_eq!((smol.size, smol.filter), (Size::LongestEdge(2048), Filter::Lanczos));
+    let siglip = read("siglip-so400m-patch14-384/preprocessor_config.json");
+    assert_eq!(siglip.kind, Kind::Siglip);
+    assert_eq!(siglip.size, Size::Exact { height: 384, width: 384 });
+
+    // A 4:3 photo: 4 columns and 3 rows of 512 pixels, and the whole.
+    let tiles = ImageProcessor { settings: smol }.tiles(&RgbImage::new(800, 600));
+    assert_eq!((tiles.rows, tiles.cols, tiles.tiles.len()), (3, 4, 13));
+}
+
+#[test]
+fn published_chat_templates_render() {
+    let Some(folder) = material("processors") else { return };
+    let messages = [
+        Message::user(1, "What is this?"),
+        Message::assistant("A dog."),
+        Message::user(0, "Which colour?"),
+    ];
+    let render = |source: &str| {
+        let special = [("bos_token", "<s>"), ("eos_token", "</s>")];
+        let special = special.map(|(key, token)| (key.to_owned(), token.to_owned())).into();
+        let chat = ChatTemplate::new(source, special, "<image>").expect("a template");
+        chat.render(&messages).expect("a prompt")
+    };
+    let json = |file: &str| {
+        let text = std::fs::read_to_string(folder.join(file)).expect(file);
+        let json: serde_json::Value = serde_json::from_str(&text).expect(file);
+        json["chat_template"].as_str().expect("a template").to_owned()
+    };
+    let smol = render(&json("vlm-configs/SmolVLM2-256M-Video-Instruct/chat_template.json"));
+    assert_eq!(
+        smol,
+        "<|im_start|>User:<image>What is this?<end_of_utterance>\n\
+         Assistant: A dog.<end_of_utterance>\nUser: Which colour?<end_of_utterance>\nAssistant:"
+    );
+    let idefics3 = render(&json("chat-templates-mistralrs/idefics3.json"));
+    assert!(idefics3.contains("<image>") && idefics3.ends_with("Assistant:"), "{idefics3}");
+    let llava = std::fs::read_to_string(folder.join("chat-templates-axolotl/llava.jinja"));
+    let llava = render(&llava.expect("llava.jinja"));
+    assert!(llava.contains("What is this?") && llava.contains("<image>"), "{llava}");
+    let strings = render(&json("chat-templates-mistralrs/vicuna.json"));
+    assert!(strings.contains("<image>\nWhat is this?"), "{strings}");
+}
+
+/// Ids of whole texts, from another implementation's golden files.
+#[test]
+fn golden_tokens_of_published_tokenizers() {
+    let Some(folder) = material("tokenizers") else { return };
+    let clip = folder.join("onnxruntime-extensions/tokenizer/clip");
+    let tokenizer = Tokenizer::load(&clip).expect("the CLIP tokenizer");
+    let ids = tokenizer.encode_with("a photo of a cat", true).expect("ids");
+    assert_eq!(ids, [49406, 320, 1125, 539, 320, 2368, 49407]);
+    let phi = folder.join("onnxruntime-extensions/phi-3-vision");
+    let tokenizer = Tokenizer::load(&phi).expect("the Phi-3 tokenizer");
+    let golden = folder.join("llama.cpp/ggml-vocab-phi-3.gguf");
+    let (texts, ids) = (golden.with_extension("gguf.inp"), golden.with_extension("gguf.out"));
+    if !(texts.exists() && ids.exists()) {
+        println!("skipped: {} is not here", texts.display());
+        return;
+    }
+    let texts = std::fs::read_to_string(texts).expect("texts");
+    let ids = std::fs::read_to_string(ids).expect("ids");
+    let (mut n_equal, mut n_all) = (0, 0);
+    for (text, line) in texts.split("\n__ggml_vocab_test__\n").zip(ids.lines()) {
+        let expected: Vec<u32> =
+            line.split_whitespace().map(|id| id.parse().expect("an id")).collect();
+        let got = tokenizer.encode(text).expect("ids");
+        n_all += 1;
+        n_equal += usize::from(got == expected);
+        let mut stream = tokenizer.stream();
+        let mut streamed = String::new();
+        for id in &got {
+            streamed.push_str(&stream.push(*id).expect("text"));
+        }
+        streamed.push_str(&stream.finish().expect("text"));
+        assert_eq!(streamed, tokenizer.decode(&got).expect("text"), "{text:?}");
+    }
+    println!("{n_equal} of {n_all} golden texts");
+    assert!(n_equal * 10 >= n_all * 9, "{n_equal} of {n_all} golden texts");
+}

@@ -1,0 +1,300 @@
+/**
+ * A scripted application for looking at every state of the window in an ordinary browser and for
+ * tests: `?scene=empty|loading|model-failed|first|busy|full|failed|two|seen`. Not in the window.
+ */
+import type { AskEvent, AskRequest, Backend, ImageRef, Start, Word } from "./index.ts";
+import type { ApiError, EvidenceView, ModelCard } from "./bindings";
+
+export const CARD: ModelCard = {
+  name: "nano",
+  folder: "models/nano",
+  family: "SmolVLM",
+  parameters: 9_400_000,
+  contextTokens: 512,
+  shipped: true,
+  summary: "A very small model that knows drawn scenes of about seventy kinds of things.",
+  abilities: [
+    "Name one thing, or say whether it is there",
+    "Tell colours and places",
+    "Count up to five",
+  ],
+  limits: [
+    "Understand photographs: it has seen drawings only",
+    "Read more than a few large letters",
+    "Speak anything but short English",
+  ],
+  examples: ["What is in the picture?", "Is there a tree?", "What colour is the car?"],
+  evidence:
+    "Its regions were trained against drawn truth: the shown region holds the named thing " +
+    "in about six of ten answers.",
+};
+
+export const FAILURE: ApiError = {
+  code: "prompt_too_long",
+  message: "the question and the picture take 612 tokens, and nano can hold 512",
+  hint: "Start a new chat, or open a model with a longer context.",
+};
+
+const UNREADABLE: ApiError = {
+  code: "image_unreadable",
+  message: "holiday.jpg ends in the middle of its data",
+  hint: "Copy it again from where it came from.",
+};
+
+const MODEL_FAILURE: ApiError = {
+  code: "weights_missing_tensor",
+  message: "models/nano/model.safetensors lacks `model.connector.modality_projection.proj.weight`",
+  hint: "Fetch the folder again, or open another model folder.",
+};
+
+const WIDTH = 960;
+const HEIGHT = 720;
+const BOXES: Record<string, [number, number, number, number]> = {
+  car: [120, 452, 408, 606],
+  tree: [640, 180, 860, 590],
+  sun: [96, 60, 236, 200],
+  house: [402, 282, 604, 560],
+};
+
+export const PICTURE = (id: number, example = true): ImageRef => ({
+  id,
+  name: example ? "example.png" : `garden ${id}.png`,
+  width: WIDTH,
+  height: HEIGHT,
+  tiles: [{ bbox: [0, 0, WIDTH, HEIGHT], seen: [0, 0, 192, 192] }],
+  example,
+});
+
+const SKIES = ["#bfe0f2", "#f6d9b8", "#d5d8f3"];
+
+function drawing(id: number): string {
+  const svg = [
+    `<svg xmlns="http://www.w3.org/2000/svg" width="${WIDTH}" height="${HEIGHT}" ` +
+      `viewBox="0 0 960 720">`,
+    `<rect width="960" height="720" fill="${SKIES[id % SKIES.length]}"/>`,
+    `<circle cx="166" cy="130" r="66" fill="#f7c948"/>`,
+    `<path d="M0 470Q240 380 480 450T960 430V720H0z" fill="#8fbf7f"/>`,
+    `<path d="M0 580Q300 540 960 590V720H0z" fill="#6f7782"/>`,
+    `<path d="M420 380h166v176H420z" fill="#f3ece0"/>`,
+    `<path d="M402 390l101-104 101 104z" fill="#a9573f"/>`,
+    `<path d="M478 470h48v86h-48z" fill="#6b4a36"/>`,
+    `<path d="M732 400h36v190h-36z" fill="#75513a"/>`,
+    `<circle cx="750" cy="300" r="108" fill="#4d8a54"/>`,
+    `<circle cx="700" cy="350" r="62" fill="#5a9a60"/>`,
+    `<path d="M126 548q4-44 46-48l34-42q8-8 22-8h86q14 0 24 12l32 40q36 6 34 ` +
+      `46v16H126z" fill="#c8372d"/>`,
+    `<path d="M222 500l22-30h40v30zM296 500v-30h30l26 30z" fill="#dff1fa"/>`,
+    `<circle cx="188" cy="570" r="34" fill="#24262b"/>`,
+    `<circle cx="342" cy="570" r="34" fill="#24262b"/>`,
+    `<circle cx="188" cy="570" r="14" fill="#c9ccd1"/>`,
+    `<circle cx="342" cy="570" r="14" fill="#c9ccd1"/>`,
+    `</svg>`,
+  ].join("");
+  return `data:image/svg+xml,${encodeURIComponent(svg)}`;
+}
+
+/** A region with most of its attention inside the box of a thing. */
+export function evidence(thing: string, score: number, image = 0): EvidenceView {
+  const bbox = BOXES[thing] ?? [0, 0, WIDTH, HEIGHT];
+  const [rows, cols] = [6, 6];
+  const inside: number[] = [];
+  for (let cell = 0; cell < rows * cols; cell += 1) {
+    const x = ((cell % cols) + 0.5) * (WIDTH / cols);
+    const y = (Math.floor(cell / cols) + 0.5) * (HEIGHT / rows);
+    const dx = Math.max(bbox[0] - x, 0, x - bbox[2]) / WIDTH;
+    const dy = Math.max(bbox[1] - y, 0, y - bbox[3]) / HEIGHT;
+    inside.push(Math.exp(-((dx * dx + dy * dy) * 260)));
+  }
+  const sum = inside.reduce((a, b) => a + b, 0);
+  const place: Record<string, string> = {
+    car: "bottom left, the red car",
+    tree: "right, the tree",
+    sun: "top left, the sun",
+    house: "centre, the house",
+  };
+  return {
+    image,
+    bbox,
+    score,
+    words: place[thing] ?? "the whole picture",
+    heatmap: {
+      rows,
+      cols,
+      values: inside.map((v) => (v / sum) * Math.min(score + 0.1, 1)),
+      source: [0, 0, WIDTH, HEIGHT],
+    },
+  };
+}
+
+interface Said {
+  text: string;
+  rests?: [thing: string, score: number];
+}
+
+const ANSWER: Said[] = [
+  { text: "A" },
+  { text: " red", rests: ["car", 0.71] },
+  { text: " car", rests: ["car", 0.84] },
+  { text: " in" },
+  { text: " front" },
+  { text: " of" },
+  { text: " a" },
+  { text: " house", rests: ["house", 0.58] },
+  { text: "," },
+  { text: " a" },
+  { text: " tree", rests: ["tree", 0.34] },
+  { text: " and" },
+  { text: " a" },
+  { text: " dog", rests: ["house", 0.08] },
+  { text: "." },
+];
+
+/** An answer as the application would send it, without the waiting. */
+export function script(image = 0): AskEvent[] {
+  const events: AskEvent[] = [
+    { type: "started", imageTokens: 36, promptTokens: 58, reusedTokens: 0 },
+  ];
+  let text = "";
+  ANSWER.forEach((said, index) => {
+    const start = text.length + (said.text.startsWith(" ") ? 1 : 0);
+    text += said.text;
+    events.push({ type: "token", index, text: said.text, logprob: -0.2, evidence: null });
+    if (said.text === "," || said.text === ".") return;
+    const word: Word = {
+      index,
+      firstToken: index,
+      lastToken: index,
+      text: said.text.trim(),
+      start,
+      end: text.length,
+      evidence: said.rests ? evidence(said.rests[0], said.rests[1], image) : null,
+    };
+    events.push({ type: "word", ...word });
+  });
+  events.push({
+    type: "finished",
+    text,
+    tokens: ANSWER.length,
+    cancelled: false,
+    cut: false,
+    timings: {
+      loadMs: 80,
+      encodeMs: 41,
+      prefillMs: 63,
+      firstTokenMs: 120,
+      decodeTokensPerSecond: 148,
+    },
+  });
+  return events;
+}
+
+export interface FakeBackend extends Backend {
+  /** What was asked, for tests. */
+  asked: AskRequest[];
+  cancelled: number;
+}
+
+/** The application of one scene. */
+export function fake(query: URLSearchParams, paceMs = 90): FakeBackend {
+  const scene = query.get("scene") ?? "first";
+  const images = scene === "empty" ? [] : [PICTURE(0)];
+  if (scene === "two") images.push(PICTURE(1, false), PICTURE(2, false));
+  const asked: AskRequest[] = [];
+  let cancelled = 0;
+  const never = () => new Promise<never>(() => {});
+  const pause = () => new Promise((done) => setTimeout(done, paceMs));
+
+  async function play(image: number, on: (event: AskEvent) => void): Promise<void> {
+    const before = cancelled;
+    await pause();
+    if (scene === "failed") return on({ type: "failed", ...FAILURE });
+    const events = script(image);
+    for (const event of scene === "busy" ? events.slice(0, 11) : events) {
+      if (event.type === "token") await pause();
+      if (cancelled !== before) {
+        const end = events.at(-1);
+        if (end?.type === "finished") on({ ...end, text: "A red", cancelled: true });
+        return;
+      }
+      on(event);
+    }
+    if (scene === "busy") await never();
+  }
+
+  const state = (): Start => ({
+    version: "0.1.0",
+    device: "CPU, 8 threads",
+    model: { type: "loading", name: "nano" },
+    images,
+    chats: [{ id: 1, title: "", messages: [], busy: false }],
+    install:
+      "Download a SmolVLM or LLaVA folder from Hugging Face (config.json, tokenizer.json and " +
+      "the safetensors files) and open it here, or put it into the models folder.",
+    modelsFolder: "~/.local/share/sightline/models",
+    notices: scene === "failed" ? [UNREADABLE] : [],
+  });
+
+  return {
+    asked,
+    get cancelled() {
+      return cancelled;
+    },
+    state: async () => state(),
+    loaded: async () => {
+      if (scene === "loading") return never();
+      if (scene === "model-failed") throw MODEL_FAILURE;
+      return CARD;
+    },
+    models: async () => [
+      { name: "nano", folder: CARD.folder, shipped: true, current: true, bytes: 2.1e7 },
+    ],
+    openModel: async () => CARD,
+    pickModel: async () => null,
+    pickImages: async () => {
+      const image = PICTURE(images.length, images.length === 0);
+      images.push(image);
+      return { images: [image], errors: [] };
+    },
+    attach: async (file) => {
+      if (!file.type.startsWith("image/")) {
+        const message = `${file.name} is not a picture`;
+        throw { code: "image_unreadable", message, hint: "Choose a PNG or JPEG." };
+      }
+      const image = { ...PICTURE(images.length, false), name: file.name };
+      images.push(image);
+      return image;
+    },
+    forgetImage: async () => {},
+    newChat: async () => 2,
+    ask: (request, on) => {
+      asked.push(request);
+      return play(request.images[0] ?? 0, on);
+    },
+    regenerate: (_, on) => play(0, on),
+    cancel: async () => {
+      cancelled += 1;
+    },
+    imageUrl: drawing,
+    seenUrl: drawing,
+    onDrop: async () => () => {},
+  };
+}
+
+/** Plays what a user would do in the scene, so that a photograph shows it. */
+export async function act(query: URLSearchParams): Promise<void> {
+  const scene = query.get("scene");
+  const after = (ms: number) => new Promise((done) => setTimeout(done, ms));
+  if (query.get("theme")) document.documentElement.dataset["theme"] = query.get("theme") ?? "";
+  await after(150);
+  if (scene === "seen") {
+    document.querySelectorAll<HTMLElement>(".views button")[1]?.click();
+  }
+  if (scene === "model") document.querySelector<HTMLElement>("[data-testid=model]")?.click();
+  if (!["busy", "full", "failed", "two"].includes(scene ?? "")) return;
+  document.querySelector<HTMLElement>("[data-testid=suggestion]")?.click();
+  const word = query.get("word");
+  if (!word) return;
+  await after(2600);
+  const words = [...document.querySelectorAll<HTMLElement>(".word")];
+  words.find((other) => other.textContent === word)?.focus();
+}

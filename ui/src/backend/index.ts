@@ -1,0 +1,60 @@
+/**
+ * The one seam between the page and the application: an interface, and which body it has here.
+ * The window speaks over Tauri; a build in mode `fake` plays scripted scenes in any browser.
+ */
+import type {
+  AppState,
+  AskEvent,
+  AskRequest,
+  ImageRef,
+  ModelCard,
+  ModelRef,
+} from "./bindings";
+
+export type * from "./bindings";
+
+/** What happened to each file of a batch: the picture, or why it could not be opened. */
+export interface Attached {
+  images: ImageRef[];
+  errors: import("./bindings").ApiError[];
+}
+
+/** The state, and what went wrong with the pictures the window was started with. */
+export type Start = AppState & { notices?: import("./bindings").ApiError[] };
+
+export interface Backend {
+  /** Everything that is needed to draw the window. */
+  state(): Promise<Start>;
+  /** Settles when the model is loaded (its card) or has failed to (an `ApiError`). */
+  loaded(): Promise<ModelCard>;
+  models(): Promise<ModelRef[]>;
+  /** Loads another model; on failure the one before stays. */
+  openModel(folder: string): Promise<ModelCard>;
+  /** Lets the user choose a folder; null when they closed the dialog. */
+  pickModel(): Promise<ModelCard | null>;
+  /** Lets the user choose pictures in the system's dialog. */
+  pickImages(): Promise<Attached>;
+  /** A pasted or chosen file. */
+  attach(file: File): Promise<ImageRef>;
+  forgetImage(id: number): Promise<void>;
+  newChat(): Promise<number>;
+  ask(request: AskRequest, on: (event: AskEvent) => void): Promise<void>;
+  regenerate(chat: number, on: (event: AskEvent) => void): Promise<void>;
+  cancel(chat: number): Promise<void>;
+  /** Address of the upright original. */
+  imageUrl(id: number): string;
+  /** Address of the exact pixels that the model receives. */
+  seenUrl(id: number): string;
+  /** Calls back while files hover over the window and when they are dropped; returns the undo. */
+  onDrop(over: (inside: boolean) => void, done: (attached: Attached) => void): Promise<() => void>;
+}
+
+/** The body for this place. */
+export async function connect(): Promise<Backend> {
+  if (import.meta.env.MODE === "fake") {
+    const { fake } = await import("./fake.ts");
+    return fake(new URLSearchParams(location.search));
+  }
+  const { tauri } = await import("./tauri.ts");
+  return tauri;
+}

@@ -1,0 +1,35 @@
+/**
+ * The backend inside the window: every call is a command of the shell, every picture comes through
+ * the `media:` scheme by its number. The only file that knows Tauri.
+ */
+import { Channel, convertFileSrc, invoke } from "@tauri-apps/api/core";
+import { getCurrentWebview } from "@tauri-apps/api/webview";
+import type { Attached, Backend } from "./index.ts";
+import type { AskEvent } from "./bindings";
+
+export const tauri: Backend = {
+  state: () => invoke("state"),
+  loaded: () => invoke("loaded"),
+  models: () => invoke("models"),
+  openModel: (folder) => invoke("open_model", { folder }),
+  pickModel: () => invoke("pick_model"),
+  pickImages: () => invoke("pick_images"),
+  attach: async (file) =>
+    invoke("attach_bytes", new Uint8Array(await file.arrayBuffer()), {
+      // A header carries ASCII only.
+      headers: { "x-name": encodeURIComponent(file.name) },
+    }),
+  forgetImage: (id) => invoke("forget_image", { id }),
+  newChat: () => invoke("new_chat"),
+  ask: (request, on) => invoke("ask", { request, onEvent: new Channel<AskEvent>(on) }),
+  regenerate: (chat, on) => invoke("regenerate", { chat, onEvent: new Channel<AskEvent>(on) }),
+  cancel: (chat) => invoke("cancel", { chat }),
+  imageUrl: (id) => convertFileSrc(`image/${id}`, "media").replace("%2F", "/"),
+  seenUrl: (id) => convertFileSrc(`seen/${id}`, "media").replace("%2F", "/"),
+  onDrop: (over, done) =>
+    getCurrentWebview().onDragDropEvent(async ({ payload }) => {
+      over(payload.type === "enter" || payload.type === "over");
+      if (payload.type !== "drop") return;
+      done(await invoke<Attached>("attach_paths", { paths: payload.paths }));
+    }),
+};
