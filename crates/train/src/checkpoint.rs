@@ -10,7 +10,7 @@ use candle_core::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 
 use crate::Error;
-use crate::optimizer::AdamW;
+use crate::optimizer::Optimizer;
 use crate::parameters::{Parameters, hash};
 use crate::recipe::Recipe;
 
@@ -41,7 +41,7 @@ pub struct Checkpoint {
     /// The weights.
     pub parameters: Parameters,
     /// The optimiser's state.
-    pub optimizer: AdamW,
+    pub optimizer: Optimizer,
     /// How far the run came.
     pub progress: Progress,
 }
@@ -64,7 +64,7 @@ pub(crate) fn recipe_hash(recipe: &Recipe, stage: usize) -> u64 {
 pub(crate) fn save(
     path: &Path,
     parameters: &Parameters,
-    optimizer: &AdamW,
+    optimizer: &Optimizer,
     progress: &Progress,
 ) -> Result<(), Error> {
     let weights = parameters.vars.iter().map(|(n, v)| (n.clone(), v.as_detached_tensor()));
@@ -112,6 +112,6 @@ pub(crate) fn load(path: &Path, shapes: &[(String, Vec<usize>)]) -> Result<Check
         .into_iter()
         .filter_map(|(n, t)| Some((n.strip_prefix(MOMENTS)?.to_owned(), t)))
         .collect();
-    let optimizer = AdamW { moments, steps: progress.moment_steps };
+    let optimizer = Optimizer { moments, steps: progress.moment_steps };
     Ok(Checkpoint { parameters, optimizer, progress })
 }

@@ -69,7 +69,7 @@ impl Contrast {
                 truth.push(Phrase { class: object.class, colour: object.colour });
                 let start = pooling.len();
                 pooling.resize(start + width, 0f32);
-                pool(&mut pooling[start + i * grid.len()..][..grid.len()], grid, object);
+                pooling[start + i * grid.len()..][..grid.len()].copy_from_slice(&grid.pooling(object));
             }
             for (cell, owner) in grid.owners(&scene.objects).into_iter().enumerate() {
                 if let Some(owner) = owner {
@@ -179,13 +179,4 @@ fn index_of(phrases: &mut Vec<Phrase>, phrase: Phrase) -> u32 {
         phrases.push(phrase);
         phrases.len() - 1
     }) as u32
-}
-
-/// Writes weights of the patches under an object's box, adding up to 1.
-pub(crate) fn pool(weights: &mut [f32], grid: Grid, object: &Object) {
-    let cover = grid.cover(&object.bbox);
-    let total: f32 = cover.iter().sum();
-    for (weight, part) in weights.iter_mut().zip(cover) {
-        *weight = part / total.max(1e-6);
-    }
 }

@@ -11,11 +11,11 @@ use scenes::{Scene, classes};
 
 use crate::Error;
 use crate::batch::{Batch, pixel_values};
-use crate::contrast::pool;
 use crate::dialogue::{Row, Side};
 use crate::models::Models;
 use crate::objective::read;
 use crate::recipe::{FIRST_HELD_OUT_SEED, Objective, Stage};
+use crate::replicas::Replicas;
 use crate::sampling;
 
 /// Right answers of one kind.
@@ -80,38 +80,23 @@ impl Scores {
 /// Scenes judged at once.
 const BATCH: u64 = 20;
 
-/// Measures on the first `n_scenes` held-out seeds, on `n_threads` threads.
+/// Measures on the first `n_scenes` held-out seeds.
 pub(crate) fn scores(
     models: &Models,
     stage: &Stage,
     n_scenes: usize,
-    n_threads: usize,
+    replicas: &Replicas,
 ) -> Result<Scores, Error> {
     // In the world's own mixture, whatever the stage shows.
     let (kinds, scenes) = (Default::default(), None);
     let ask = Stage { collages: 0.0, questions: 8, multi_turn: 0.0, ..stage.clone() };
     let ask = Stage { kinds, scenes, ..ask };
-    let ask = &ask;
     let last = FIRST_HELD_OUT_SEED + n_scenes as u64;
     let starts: Vec<u64> = (FIRST_HELD_OUT_SEED..last).step_by(BATCH as usize).collect();
-    let parts: Vec<Result<Scores, Error>> = std::thread::scope(|scope| {
-        let part = |starts: Vec<u64>| {
-            scope.spawn(move || {
-                let mut scores = Scores::default();
-                for start in starts {
-                    scores.merge(judge(models, ask, start..(start + BATCH).min(last))?);
-                }
-                Ok(scores)
-            })
-        };
-        let share = starts.len().div_ceil(n_threads.max(1)).max(1);
-        let threads: Vec<_> = starts.chunks(share).map(|c| part(c.to_vec())).collect();
-        let lost = |_| Err(Error::Model("a measuring thread panicked".into()));
-        threads.into_iter().map(|t| t.join().unwrap_or_else(lost)).collect()
-    });
+    let judge = |&start: &u64| judge(models, &ask, start..(start + BATCH).min(last));
     let mut scores = Scores::default();
-    for part in parts {
-        scores.merge(part?);
+    for part in replicas.map(&starts, judge)? {
+        scores.merge(part);
     }
     Ok(scores)
 }
@@ -146,7 +131,7 @@ fn regions(
     for (i, scene) in scenes.iter().enumerate().filter(|(_, s)| !s.objects.is_empty()) {
         let mut pooling = vec![0f32; scene.objects.len() * width];
         for (row, object) in pooling.chunks_mut(width).zip(&scene.objects) {
-            pool(row, models.patches, object);
+            row.copy_from_slice(&models.patches.pooling(object));
         }
         let pooling = Tensor::from_vec(pooling, (scene.objects.len(), width), &Device::Cpu)?;
         let regions = models.embed_regions(&pooling.matmul(&features.i(i)?.contiguous()?)?)?;

@@ -14,6 +14,7 @@ use vlm::Config;
 use crate::Error;
 use crate::checkpoint::{self, Progress, write_tensors};
 use crate::models;
+use crate::parameters::module_of;
 use crate::recipe::Recipe;
 use crate::run::CHECKPOINT;
 
@@ -28,7 +29,7 @@ pub fn export(recipe: &Recipe, run_folder: &Path, out: &Path) -> Result<Progress
     let (mut model, mut region) = (BTreeMap::new(), BTreeMap::new());
     for (name, var) in &state.parameters.vars {
         let tensor: Tensor = var.as_detached_tensor().to_dtype(DType::BF16)?;
-        let beside = name.starts_with("text_tower.") || name.starts_with("region_head.");
+        let beside = models::BESIDE.contains(&module_of(name));
         let part = if beside { &mut region } else { &mut model };
         part.insert(name.clone(), tensor);
     }

@@ -6,6 +6,7 @@
 use std::ops::Range;
 
 use scenes::{Colour, Object, Scene, classes};
+use vlm::model::dual_encoder::pooling_weights;
 
 /// A square grid of cells over a square picture.
 #[derive(Clone, Copy, Debug)]
@@ -35,6 +36,12 @@ impl Grid {
         let [x0, y0, x1, y1] = *bbox;
         let cell = |i: usize| part(i % self.side, x0, x1) * part(i / self.side, y0, y1);
         (0..self.len()).map(cell).collect()
+    }
+
+    /// What each cell counts in the mean under an object's box, adding up to 1.
+    pub(crate) fn pooling(&self, object: &Object) -> Vec<f32> {
+        let size = self.side as f32 * self.cell;
+        pooling_weights(object.bbox.map(|v| v as f32), self.side, size)
     }
 
     /// Cells that count as inside a box: those whose centre it holds, else those it covers most.

@@ -31,7 +31,7 @@ pub use error::Error;
 pub use recipe::{Evidence, Objective, Recipe, SceneMix, Stage, TextTowerShape, Weights};
 pub use vocabulary::{Speech, build_nano_tokenizer, build_tokenizer};
 pub use parameters::{Parameters, module_of};
-pub use optimizer::{AdamW, learning_rate};
+pub use optimizer::{Optimizer, learning_rate};
 pub use checkpoint::{Checkpoint, Progress};
 pub use evaluate::{Score, Scores};
 pub use export::export;

@@ -6,9 +6,9 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use candle_core::{Device, Tensor};
+use candle_core::Tensor;
 use scenes::{Colour, classes};
-use vlm::model::dual_encoder::{DualEncoderConfig, RegionHead, TextTower};
+use vlm::model::dual_encoder::{DualEncoder, DualEncoderConfig};
 use vlm::model::nn::RmsNorm;
 use vlm::{Config, TensorMap, Vlm};
 
@@ -19,14 +19,15 @@ use crate::parameters::{Parameters, module_of};
 use crate::recipe::{Evidence, Recipe, Stage};
 use crate::vocabulary::Speech;
 
-const TEXT_TOWER: &str = "text_tower.";
-const REGION_HEAD: &str = "region_head.";
+/// Modules that lie beside the model, in its `region` folder.
+pub(crate) const BESIDE: [&str; 2] = ["text_tower", "region_head"];
+/// As in the vision towers that ship with this layout.
+const LAYER_NORM_EPS: f64 = 1e-6;
 
 /// Everything that a stage computes with.
 pub(crate) struct Models {
     pub(crate) vlm: Vlm,
-    text_tower: TextTower,
-    region_head: RegionHead,
+    dual: DualEncoder,
     pub(crate) speech: Speech,
     evidence: Evidence,
     /// Patches of the vision encoder.
@@ -39,7 +40,6 @@ pub(crate) struct Models {
     /// First token of each class's name.
     pub(crate) names: Vec<u32>,
     colours: HashMap<Colour, u32>,
-    max_text: usize,
 }
 
 /// Shape of the text tower and the region head beside a model.
@@ -54,6 +54,7 @@ pub(crate) fn dual_config(recipe: &Recipe, config: &Config) -> DualEncoderConfig
         max_position_embeddings: shape.max_position_embeddings,
         projection_dim: shape.projection_dim,
         vision_hidden_size: config.vision_feature_size(),
+        layer_norm_eps: LAYER_NORM_EPS,
     }
 }
 
@@ -62,14 +63,8 @@ pub(crate) fn parameter_shapes(
     recipe: &Recipe,
     config: &Config,
 ) -> Result<Vec<(String, Vec<usize>)>, Error> {
-    let dual = dual_config(recipe, config);
     let mut shapes = Vlm::parameter_shapes(config)?;
-    for (prefix, more) in [
-        (TEXT_TOWER, TextTower::parameter_shapes(&dual)?),
-        (REGION_HEAD, RegionHead::parameter_shapes(&dual)?),
-    ] {
-        shapes.extend(more.into_iter().map(|(name, dims)| (format!("{prefix}{name}"), dims)));
-    }
+    shapes.extend(DualEncoder::parameter_shapes(&dual_config(recipe, config))?);
     Ok(shapes)
 }
 
@@ -84,19 +79,14 @@ impl Models {
         let trained = |name: &str| {
             stage.is_some_and(|s| s.modules.get(module_of(name)).is_some_and(|&f| f > 0.0))
         };
-        let (mut text, mut head, mut rest) = (HashMap::new(), HashMap::new(), HashMap::new());
+        let (mut beside, mut rest) = (HashMap::new(), HashMap::new());
         let mut norm = None;
         for (name, tensor) in parameters.tensors(trained) {
             if name == "model.text_model.norm.weight" {
                 norm = Some(tensor.clone());
             }
-            if let Some(short) = name.strip_prefix(TEXT_TOWER) {
-                text.insert(short.to_owned(), tensor);
-            } else if let Some(short) = name.strip_prefix(REGION_HEAD) {
-                head.insert(short.to_owned(), tensor);
-            } else {
-                rest.insert(name, tensor);
-            }
+            let part = if BESIDE.contains(&module_of(&name)) { &mut beside } else { &mut rest };
+            part.insert(name, tensor);
         }
         let weight = norm.ok_or_else(|| Error::Model("the decoder has no final norm".into()))?;
         let dual = dual_config(recipe, config);
@@ -108,8 +98,7 @@ impl Models {
         let side = |n: usize| (n as f64).sqrt().round() as usize;
         Ok(Self {
             vlm: Vlm::from_tensors(config, TensorMap::from(rest), compute)?,
-            text_tower: TextTower::from_tensors(&dual, TensorMap::from(text), compute)?,
-            region_head: RegionHead::from_tensors(&dual, TensorMap::from(head), compute)?,
+            dual: DualEncoder::from_tensors(&dual, TensorMap::from(beside), compute)?,
             speech,
             evidence: recipe.evidence.clone(),
             patches: Grid::new(image_size, config.vision_config.patches_per_side()),
@@ -118,38 +107,25 @@ impl Models {
             norm: RmsNorm { weight, eps: config.text_config.rms_norm_eps },
             names,
             colours: Colour::ALL.into_iter().zip(colours).collect(),
-            max_text: recipe.text_tower.max_position_embeddings,
         })
     }
 
     /// Unit vectors `(U, E)` of some phrases; each is read with a space before it, as inside a
     /// sentence.
     pub(crate) fn embed_texts(&self, texts: &[String]) -> Result<Tensor, Error> {
-        let mut rows = Vec::with_capacity(texts.len());
-        for text in texts {
-            let mut ids = self.speech.encode(&format!(" {text}"))?;
-            ids.truncate(self.max_text);
-            rows.push(ids);
-        }
-        let (n, t) = (rows.len(), rows.iter().map(Vec::len).max().unwrap_or(1).max(1));
-        let (mut ids, mut mask) = (vec![self.speech.pad; n * t], vec![0f32; n * t]);
-        for (i, row) in rows.iter().enumerate() {
-            ids[i * t..i * t + row.len()].copy_from_slice(row);
-            mask[i * t..i * t + row.len()].fill(1.0);
-        }
-        let ids = Tensor::from_vec(ids, (n, t), &Device::Cpu)?;
-        let mask = Tensor::from_vec(mask, (n, t), &Device::Cpu)?;
-        Ok(self.text_tower.forward(&ids, &mask)?)
+        let phrases: Result<Vec<Vec<u32>>, Error> =
+            texts.iter().map(|text| self.speech.encode(&format!(" {text}"))).collect();
+        Ok(self.dual.text_tower.embed(&phrases?)?)
     }
 
     /// Unit vectors of pooled vision features `(R, D_v)`.
     pub(crate) fn embed_regions(&self, features: &Tensor) -> Result<Tensor, Error> {
-        Ok(self.region_head.forward(features)?)
+        Ok(self.dual.region_head.forward(features)?)
     }
 
     /// The learned inverse temperature, at most 100.
     pub(crate) fn logit_scale(&self) -> Result<Tensor, Error> {
-        Ok(self.region_head.scale()?)
+        Ok(self.dual.region_head.scale()?)
     }
 
     /// The decoder's last norm on hidden states of any layer.

@@ -1,5 +1,5 @@
-//! AdamW with the moments kept in f32 and open to checkpoints, gradient clipping by the global
-//! norm, and the learning-rate schedule.
+//! AdamW and Muon with the moments kept in f32 and open to checkpoints, gradient clipping by the
+//! global norm, and the learning-rate schedule.
 //!
 //! Gradients arrive as one list for each data-parallel copy and are summed in copy order, so a
 //! run gives the same numbers every time. It does not know where gradients come from.
@@ -7,13 +7,29 @@
 use std::collections::BTreeMap;
 
 use candle_core::{CpuStorage, Device, InplaceOp2, Layout, Tensor, Var};
+use kernels::gemm::{Mat, Out, Precision, Start, gemm_on_this_thread};
 
 use crate::Error;
 use crate::recipe::Stage;
+use crate::replicas::Replicas;
 
 const BETA1: f32 = 0.9;
 const BETA2: f32 = 0.95;
 const EPS: f32 = 1e-8;
+/// Momentum of Muon, applied in Nesterov's form.
+const MOMENTUM: f32 = 0.95;
+/// Root mean square of an AdamW update, which Muon's are scaled to, so that one learning rate
+/// serves both (Liu et al. 2025, arXiv 2502.16982, section 2.2).
+const UPDATE_RMS: f32 = 0.2;
+
+/// How a weight is moved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Rule {
+    /// By gradient and its square, element by element (Loshchilov and Hutter, arXiv 1711.05101).
+    AdamW,
+    /// By the nearest orthogonal matrix to the momentum (Jordan et al. 2024).
+    Muon,
+}
 
 /// Rate after `images` of a stage: linear warm-up, then a cosine down to `final_rate`.
 #[must_use]
@@ -28,23 +44,25 @@ pub fn learning_rate(stage: &Stage, images: u64) -> f64 {
     stage.learning_rate * (stage.final_rate + (1.0 - stage.final_rate) * cosine)
 }
 
-/// One weight to be moved: its variable, the stage's factor for it, and its decay.
+/// One weight to be moved: its variable, how, the stage's factor for it, and its decay.
 pub(crate) struct Group {
     pub(crate) var: Var,
+    pub(crate) rule: Rule,
     pub(crate) factor: f64,
     pub(crate) decay: f64,
 }
 
-/// The optimiser's state: first and second moments, end to end, for each weight by name.
+/// The optimiser's state for each weight by name.
 #[derive(Default)]
-pub struct AdamW {
-    /// Weight name to a flat tensor of twice its size: first moments, then second.
+pub struct Optimizer {
+    /// Weight name to a flat tensor: of twice its size for AdamW (first moments, then second), of
+    /// its size for Muon.
     pub moments: BTreeMap<String, Tensor>,
     /// Steps taken since the moments were zero.
     pub steps: u64,
 }
 
-impl AdamW {
+impl Optimizer {
     /// Moves every group by its summed gradient; returns the gradient norm before clipping.
     ///
     /// `gradients[copy][name]`; the update uses the mean over copies.
@@ -55,12 +73,11 @@ impl AdamW {
         &mut self,
         groups: &BTreeMap<String, Group>,
         gradients: Vec<BTreeMap<String, Tensor>>,
-        rate: f64,
-        clip: f64,
+        (rate, clip): (f64, f64),
+        replicas: &Replicas,
     ) -> Result<f64, Error> {
         self.steps += 1;
-        let n_threads = gradients.len().max(1);
-        let sums = sum(groups, &gradients, n_threads)?;
+        let sums = sum(groups, &gradients, replicas)?;
         drop(gradients);
         let norm = sums.values().map(|(_, squares)| squares).sum::<f64>().sqrt();
         if !norm.is_finite() {
@@ -68,18 +85,27 @@ impl AdamW {
         }
         for (name, (gradient, _)) in &sums {
             if !self.moments.contains_key(name) {
-                let n = 2 * gradient.elem_count();
+                let n = match groups.get(name).map(|group| group.rule) {
+                    Some(Rule::Muon) => gradient.elem_count(),
+                    _ => 2 * gradient.elem_count(),
+                };
                 let zeros = Tensor::zeros(n, candle_core::DType::F32, &Device::Cpu)?;
                 self.moments.insert(name.clone(), zeros);
             }
         }
         let scale = (clip / (norm + 1e-12)).min(1.0);
         let jobs: Vec<_> = sums.iter().map(|(name, (g, _))| (name, g)).collect();
-        in_parallel(n_threads, &jobs, |(name, gradient)| {
+        replicas.map(&jobs, |(name, gradient)| {
             let Some(group) = groups.get(*name) else { return Ok(()) };
             let moments = &self.moments[*name];
-            moments.inplace_op2(gradient, &Gather { scale: scale as f32 })?;
-            Ok(group.var.as_tensor().inplace_op2(moments, &self.apply(group, rate))?)
+            let (weight, scale) = (group.var.as_tensor(), scale as f32);
+            if group.rule == Rule::Muon {
+                moments.inplace_op2(gradient, &Accumulate { scale })?;
+                let update = orthogonal(weight.dims2()?, (moments, gradient), scale)?;
+                return Ok(weight.inplace_op2(&update, &Move::new(group, rate))?);
+            }
+            moments.inplace_op2(gradient, &Gather { scale })?;
+            Ok(weight.inplace_op2(moments, &self.apply(group, rate))?)
         })?;
         Ok(norm)
     }
@@ -101,10 +127,10 @@ type Sums = BTreeMap<String, (Tensor, f64)>;
 fn sum(
     groups: &BTreeMap<String, Group>,
     gradients: &[BTreeMap<String, Tensor>],
-    n_threads: usize,
+    replicas: &Replicas,
 ) -> Result<Sums, Error> {
     let names: Vec<&String> = groups.keys().collect();
-    let parts = in_parallel(n_threads, &names, |name| {
+    let parts = replicas.map(&names, |name| {
         let mut found = gradients.iter().filter_map(|copy| copy.get(*name));
         let Some(first) = found.next() else { return Ok(None) };
         let mut total = first.to_owned();
@@ -119,30 +145,6 @@ fn sum(
         Ok(Some(((*name).clone(), (total, squares))))
     })?;
     Ok(parts.into_iter().flatten().collect())
-}
-
-/// Runs `work` over interleaved parts of `jobs` on threads; results come in job order.
-fn in_parallel<J: Sync, R: Send>(
-    n_threads: usize,
-    jobs: &[J],
-    work: impl Fn(&J) -> Result<R, Error> + Sync,
-) -> Result<Vec<R>, Error> {
-    let work = &work;
-    let part = |k: usize| -> Vec<(usize, Result<R, Error>)> {
-        let mine = jobs.iter().enumerate().skip(k).step_by(n_threads);
-        mine.map(|(i, job)| (i, work(job))).collect()
-    };
-    let part = &part;
-    let parts = std::thread::scope(|scope| {
-        let threads: Vec<_> =
-            (1..n_threads).map(|k| scope.spawn(move || part(k))).collect();
-        let mut all = vec![part(0)];
-        all.extend(threads.into_iter().filter_map(|t| t.join().ok()));
-        all
-    });
-    let mut results: Vec<_> = parts.into_iter().flatten().collect();
-    results.sort_by_key(|(i, _)| *i);
-    results.into_iter().map(|(_, result)| result).collect()
 }
 
 /// The moments' half of an update: `self` moments (2n), then the gradient (n).
@@ -193,17 +195,131 @@ impl InplaceOp2 for Apply {
         moments: &CpuStorage,
         moments_layout: &Layout,
     ) -> candle_core::Result<()> {
-        let Some((start, end)) = layout.contiguous_offsets() else {
-            candle_core::bail!("a trained weight must be contiguous")
-        };
-        let CpuStorage::F32(weight) = weight else { candle_core::bail!("weights are f32") };
-        let weight = &mut weight[start..end];
+        let weight = weights(weight, layout)?;
         let (first, second) = values(moments, moments_layout)?.split_at(weight.len());
         for ((w, &m), &v) in weight.iter_mut().zip(first).zip(second) {
             *w = *w * self.keep - self.rate * m / (v.sqrt() * self.correction + EPS);
         }
         Ok(())
     }
+}
+
+/// Muon's momentum: `self` the running mean, then the gradient, both of the weight's size.
+struct Accumulate {
+    scale: f32,
+}
+
+impl InplaceOp2 for Accumulate {
+    fn name(&self) -> &'static str {
+        "muon-momentum"
+    }
+
+    fn cpu_fwd(
+        &self,
+        momentum: &mut CpuStorage,
+        _: &Layout,
+        gradient: &CpuStorage,
+        layout: &Layout,
+    ) -> candle_core::Result<()> {
+        let CpuStorage::F32(momentum) = momentum else { candle_core::bail!("moments are f32") };
+        for (m, &g) in momentum.iter_mut().zip(values(gradient, layout)?) {
+            *m = MOMENTUM * *m + (1.0 - MOMENTUM) * g * self.scale;
+        }
+        Ok(())
+    }
+}
+
+/// Coefficients of the quintic that pulls every singular value towards 1 (Jordan et al. 2024).
+const QUINTIC: (f32, f32, f32) = (3.4445, -4.7750, 2.0315);
+const N_QUINTICS: usize = 5;
+
+/// A matrix with the singular vectors of `MOMENTUM · momentum + (1 − MOMENTUM) · gradient` and
+/// singular values near 1, `(rows, cols)`.
+fn orthogonal(
+    (rows, cols): (usize, usize),
+    (momentum, gradient): (&Tensor, &Tensor),
+    scale: f32,
+) -> Result<Tensor, Error> {
+    let ahead = f64::from((1.0 - MOMENTUM) * scale);
+    let x = ((momentum.reshape((rows, cols))? * f64::from(MOMENTUM))?
+        + (gradient.reshape((rows, cols))? * ahead)?)?;
+    let length = f64::from(x.sqr()?.sum_all()?.to_scalar::<f32>()?).sqrt();
+    let x = (x * (1.0 / (length + 1e-7)))?;
+    let mut x = x.flatten_all()?.to_vec1::<f32>()?;
+    // The Gram matrix of the shorter side: of rows, else of columns.
+    let n = rows.min(cols);
+    let (mut gram, mut poly) = (vec![0f32; n * n], vec![0f32; n * n]);
+    let mut next = vec![0f32; x.len()];
+    for _ in 0..N_QUINTICS {
+        let m = Mat::new(&x, rows, cols);
+        let (left, right) = if rows <= cols { (m, m.t()) } else { (m.t(), m) };
+        product(&mut gram, left, right);
+        let g = Mat::new(&gram, n, n);
+        product(&mut poly, g, g);
+        for (p, &g) in poly.iter_mut().zip(&gram) {
+            *p = QUINTIC.2 * *p + QUINTIC.1 * g;
+        }
+        (0..n).for_each(|i| poly[i * n + i] += QUINTIC.0);
+        let p = Mat::new(&poly, n, n);
+        let (a, b) = if rows <= cols { (p, m) } else { (m, p) };
+        product(&mut next, a, b);
+        std::mem::swap(&mut x, &mut next);
+    }
+    Ok(Tensor::from_vec(x, (rows, cols), &Device::Cpu)?)
+}
+
+/// `out = a · b`, dense.
+fn product(out: &mut [f32], a: Mat, b: Mat) {
+    let out = Out { data: out, row_stride: b.cols };
+    gemm_on_this_thread(out, a, b, Start::Zero, Precision::F32);
+}
+
+/// A step along Muon's update.
+struct Move {
+    rate: f32,
+    keep: f32,
+}
+
+impl Move {
+    fn new(group: &Group, rate: f64) -> Self {
+        let rate = rate * group.factor;
+        let longer = group.var.dims().iter().copied().max().unwrap_or(1) as f64;
+        Self {
+            rate: (rate * f64::from(UPDATE_RMS) * longer.sqrt()) as f32,
+            keep: (1.0 - rate * group.decay) as f32,
+        }
+    }
+}
+
+impl InplaceOp2 for Move {
+    fn name(&self) -> &'static str {
+        "muon"
+    }
+
+    fn cpu_fwd(
+        &self,
+        weight: &mut CpuStorage,
+        layout: &Layout,
+        update: &CpuStorage,
+        update_layout: &Layout,
+    ) -> candle_core::Result<()> {
+        let weight = weights(weight, layout)?;
+        for (w, &u) in weight.iter_mut().zip(values(update, update_layout)?) {
+            *w = *w * self.keep - self.rate * u;
+        }
+        Ok(())
+    }
+}
+
+fn weights<'a>(
+    storage: &'a mut CpuStorage,
+    layout: &Layout,
+) -> candle_core::Result<&'a mut [f32]> {
+    let Some((start, end)) = layout.contiguous_offsets() else {
+        candle_core::bail!("a trained weight must be contiguous")
+    };
+    let CpuStorage::F32(weight) = storage else { candle_core::bail!("weights are f32") };
+    Ok(&mut weight[start..end])
 }
 
 fn values<'a>(storage: &'a CpuStorage, layout: &Layout) -> candle_core::Result<&'a [f32]> {

@@ -158,6 +158,9 @@ pub struct Stage {
     /// Largest global gradient norm.
     #[serde(default = "one")]
     pub clip: f64,
+    /// Whether matrices inside layers are moved by Muon; all else, and without it all, by AdamW.
+    #[serde(default)]
+    pub muon: bool,
     /// Learning-rate factor of each trained module; modules left out are frozen.
     pub modules: BTreeMap<String, f64>,
     /// Weights of the loss.

@@ -15,10 +15,10 @@ use crate::checkpoint::{self, Checkpoint, Progress};
 use crate::curve::Curve;
 use crate::evaluate::{self, Scores};
 use crate::models::{self, Models};
-use crate::optimizer::{AdamW, Group, learning_rate};
+use crate::optimizer::{Group, Optimizer, Rule, learning_rate};
 use crate::parameters::{Parameters, module_of};
 use crate::recipe::{Recipe, Stage};
-use crate::replicas;
+use crate::replicas::Replicas;
 
 /// Steps between lines of the curve.
 const CURVE_STEPS: u64 = 10;
@@ -90,7 +90,9 @@ pub fn run(
     let config = Config::load(&recipe.model)?;
     let state = start(recipe, &config, &folder.join(CHECKPOINT))?;
     let curve = Curve::open(&folder.join("curve.csv"), state.progress.step)?;
-    let mut trainer = Trainer { recipe, config, folder, state, curve, cancel, on_event };
+    let replicas = Replicas::new(recipe.threads)?;
+    let mut trainer =
+        Trainer { recipe, config, folder, replicas, state, curve, cancel, on_event };
     while let Some(stage) = recipe.stages.get(trainer.state.progress.stage) {
         if !trainer.stage(stage)? {
             break;
@@ -99,7 +101,7 @@ pub fn run(
         progress.stage += 1;
         progress.stage_images = 0;
         progress.moment_steps = 0;
-        trainer.state.optimizer = AdamW::default();
+        trainer.state.optimizer = Optimizer::default();
         trainer.save()?;
     }
     trainer.save()?;
@@ -124,16 +126,21 @@ fn start(recipe: &Recipe, config: &Config, path: &Path) -> Result<Checkpoint, Er
     for &[layer, head] in recipe.evidence.question.iter().chain(&recipe.evidence.answer) {
         parameters.tie_query_to_key(layer, head, width)?;
     }
-    Ok(Checkpoint { parameters, optimizer: AdamW::default(), progress: Progress::default() })
+    Ok(Checkpoint { parameters, optimizer: Optimizer::default(), progress: Progress::default() })
 }
 
 /// The weights that a stage moves. Embeddings, norms and biases are not decayed.
+/// Matrices inside the layers are moved by the stage's rule, everything else by AdamW.
 pub(crate) fn groups(stage: &Stage, parameters: &Parameters) -> BTreeMap<String, Group> {
     let group = |(name, var): (&String, &candle_core::Var)| {
         let factor = stage.modules.get(module_of(name)).copied().filter(|&f| f > 0.0)?;
         let matrix = var.rank() > 1 && !name.contains("embed");
         let decay = if matrix { stage.weight_decay } else { 0.0 };
-        Some((name.clone(), Group { var: var.clone(), factor, decay }))
+        let rule = match matrix && stage.muon && name.contains(".layers.") {
+            true => Rule::Muon,
+            false => Rule::AdamW,
+        };
+        Some((name.clone(), Group { var: var.clone(), rule, factor, decay }))
     };
     parameters.vars.iter().filter_map(group).collect()
 }
@@ -142,6 +149,7 @@ struct Trainer<'a> {
     recipe: &'a Recipe,
     config: Config,
     folder: &'a Path,
+    replicas: Replicas,
     state: Checkpoint,
     curve: Curve,
     cancel: &'a Cancel,
@@ -218,8 +226,10 @@ impl Trainer<'_> {
         let first = stage.first_seed + progress.stage_images;
         let seeds: Vec<u64> = (first..first + stage.batch as u64).collect();
         let rate = learning_rate(stage, progress.stage_images);
-        let step = replicas::step(models, stage, groups, &seeds, self.recipe.threads)?;
-        let norm = self.state.optimizer.step(groups, step.gradients, rate, stage.clip)?;
+        let step = self.replicas.step(models, stage, groups, &seeds)?;
+        let pace = (rate, stage.clip);
+        let norm =
+            self.state.optimizer.step(groups, step.gradients, pace, &self.replicas)?;
         progress.stage_images += stage.batch as u64;
         progress.images += stage.batch as u64;
         progress.step += 1;
@@ -269,7 +279,7 @@ impl Trainer<'_> {
 
     fn scores(&self, stage: &Stage) -> Result<Scores, Error> {
         let models = Models::new(self.recipe, &self.config, &self.state.parameters, None)?;
-        evaluate::scores(&models, stage, self.recipe.evaluate_scenes, self.recipe.threads)
+        evaluate::scores(&models, stage, self.recipe.evaluate_scenes, &self.replicas)
     }
 
     fn save(&mut self) -> Result<(), Error> {

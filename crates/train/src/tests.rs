@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::replicas;
+use crate::replicas::Replicas;
 use crate::run::{CHECKPOINT, Cancel, Event, run};
 use crate::{Recipe, checkpoint, models};
 
@@ -138,10 +138,12 @@ fn two_rows_can_be_learned_by_heart() {
     let parameters = crate::Parameters::init(&shapes, 0).expect("weights");
     let models = models::Models::new(&recipe, &config, &parameters, Some(&stage)).expect("built");
     let groups = crate::run::groups(&stage, &parameters);
-    let mut optimizer = crate::AdamW::default();
+    let mut optimizer = crate::Optimizer::default();
+    let replicas = Replicas::new(2).expect("threads");
     let mut loss_of_step = || {
-        let step = replicas::step(&models, &stage, &groups, &[7, 8], 2).expect("a step");
-        optimizer.step(&groups, step.gradients, 5e-3, 1.0).expect("an update");
+        let step = replicas.step(&models, &stage, &groups, &[7, 8]).expect("a step");
+        let moved = optimizer.step(&groups, step.gradients, (5e-3, 1.0), &replicas);
+        moved.expect("an update");
         step.parts.iter().find(|(name, _)| *name == "answer").map_or(f64::NAN, |p| p.1)
     };
     let first = loss_of_step();

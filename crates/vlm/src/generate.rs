@@ -236,7 +236,7 @@ impl Session {
             true => Probe::attention(self.heads.layers(), Rows::Last),
             false => Probe::none(),
         };
-        let cache = self.cache.get_or_insert_with(|| KvCache::new(&run.vlm.config.text_config));
+        let cache = self.cache.get_or_insert_with(KvCache::new);
         run.vlm.forward(embeds, &Positions::From(from), &Mask::Causal, Some(cache), &mut run.probe)
     }
 }

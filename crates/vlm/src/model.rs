@@ -20,8 +20,6 @@ pub mod language_model;
 pub mod projector;
 pub mod vision_encoder;
 
-#[cfg(test)]
-mod tests;
 
 use std::path::Path;
 
@@ -92,6 +90,11 @@ impl Vlm {
         let vlm = Self::build(config, &mut loader, tied)?;
         loader.finish()?;
         Ok(vlm)
+    }
+
+    /// Where the weights live.
+    pub fn device(&self) -> &Device {
+        self.language_model.embed_tokens.weight.device()
     }
 
     /// Every parameter's name, as in the Hugging Face checkpoint, and shape.
@@ -199,16 +202,16 @@ impl Vlm {
             *next - 1
         });
         let source: Vec<u32> = source.collect();
-        let device = rows.device();
+        let device = rows.device().clone();
         let mut parts = Vec::with_capacity(2);
         if !words.is_empty() {
-            let words = Tensor::from_slice(&words, words.len(), device)?;
+            let words = Tensor::from_slice(&words, words.len(), &device)?;
             parts.push(self.language_model.embed_tokens.forward(&words)?);
         }
         parts.push(rows);
         let all = Tensor::cat(&parts, 0)?; // (words + images, D)
         let n = source.len();
-        let merged = all.index_select(&Tensor::from_vec(source, n, device)?, 0)?;
+        let merged = all.index_select(&Tensor::from_vec(source, n, &device)?, 0)?;
         merged.reshape((batch, n / batch.max(1), d)).context("merging images into the prompt")
     }
 

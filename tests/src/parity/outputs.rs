@@ -56,7 +56,7 @@ impl Run {
 
     /// Prefill, then one token at a time through the cache; the end token does not stop it.
     fn greedy(&self, n_tokens: usize) -> Result<Vec<u32>, vlm::Error> {
-        let mut cache = KvCache::new(&self.vlm.config.text_config);
+        let mut cache = KvCache::new();
         let embeds = self.vlm.encode_images(&self.pixel_values)?;
         let mut inputs_embeds = self.vlm.merge(&self.input_ids, &embeds)?;
         let mut answer = Vec::new();

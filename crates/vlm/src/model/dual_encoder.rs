@@ -7,7 +7,10 @@
 //! Shapes: `B` phrases, `T` tokens, `R` regions, `P` patches, `D` hidden size, `D_v` vision width,
 //! `E` width of the shared space.
 
-use candle_core::{D, DType, Tensor};
+use std::path::Path;
+
+use candle_core::{D, DType, Device, Tensor};
+use serde::Serialize;
 
 use super::attention::padding_mask;
 use super::encoder_layer::{EncoderLayer, EncoderSizes};
@@ -21,7 +24,7 @@ use crate::weights::TensorMap;
 pub const MAX_SCALE: f64 = 100.0;
 
 /// Sizes of both, as in the `config.json` beside the text tower's weights.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct DualEncoderConfig {
     pub vocab_size: usize,
     pub max_position_embeddings: usize,
@@ -65,6 +68,18 @@ pub struct DualEncoder {
 }
 
 impl DualEncoder {
+    /// Reads a folder with `config.json` and `model.safetensors`.
+    ///
+    /// Errors: an unreadable file; weights that do not fit the configuration, by name.
+    pub fn load(dir: &Path, device: &Device) -> Result<Self, Error> {
+        let path = dir.join("config.json");
+        let text = std::fs::read_to_string(&path).map_err(|source| Error::io(&path, source))?;
+        let json =
+            serde_json::from_str(&text).map_err(|source| Error::Json { path, source })?;
+        let config = DualEncoderConfig::from_json(&json)?;
+        Self::from_tensors(&config, TensorMap::open(dir, device)?, Compute::F32)
+    }
+
     /// Errors with every missing, unexpected and misshaped tensor.
     pub fn from_tensors(
         config: &DualEncoderConfig,
@@ -128,6 +143,23 @@ impl TextTower {
         })
     }
 
+    /// Phrases as token ids → `(B, E)`, each of length 1; phrases longer than the tower's
+    /// positions are cut.
+    pub fn embed(&self, phrases: &[Vec<u32>]) -> Result<Tensor, Error> {
+        let n_positions = self.position_embedding.weight.dim(0)?;
+        let cut = |phrase: &Vec<u32>| phrase.len().min(n_positions);
+        let (b, t) = (phrases.len(), phrases.iter().map(cut).max().unwrap_or(0).max(1));
+        let (mut ids, mut mask) = (vec![0u32; b * t], vec![0f32; b * t]);
+        for (i, phrase) in phrases.iter().enumerate() {
+            let n = cut(phrase);
+            ids[i * t..i * t + n].copy_from_slice(&phrase[..n]);
+            mask[i * t..i * t + n].fill(1.0);
+        }
+        let device = self.position_embedding.weight.device();
+        let ids = Tensor::from_vec(ids, (b, t), device)?;
+        self.forward(&ids, &Tensor::from_vec(mask, (b, t), device)?)
+    }
+
     /// `input_ids (B, T)` u32, `mask (B, T)` 1 for a token and 0 for padding → `(B, E)`, each of
     /// length 1. Errors when a phrase is longer than the positions.
     pub fn forward(&self, input_ids: &Tensor, mask: &Tensor) -> Result<Tensor, Error> {
@@ -186,8 +218,38 @@ impl RegionHead {
     }
 }
 
+/// What each patch of a `side × side` grid over a square picture counts in the mean under a box
+/// (x0, y0, x1, y1 in pixels of a picture `image_size` wide): the part of the box inside it.
+/// `(P)`, adding up to 1; zeros for a box outside the picture.
+#[must_use]
+pub fn pooling_weights(bbox: [f32; 4], side: usize, image_size: f32) -> Vec<f32> {
+    let cell = image_size / side as f32;
+    let part = |i: usize, low: f32, high: f32| {
+        let start = i as f32 * cell;
+        (high.min(start + cell) - low.max(start)).max(0.0)
+    };
+    let [x0, y0, x1, y1] = bbox;
+    let shares = (0..side * side).map(|i| part(i % side, x0, x1) * part(i / side, y0, y1));
+    let shares: Vec<f32> = shares.collect();
+    let sum = shares.iter().sum::<f32>().max(f32::MIN_POSITIVE);
+    shares.into_iter().map(|share| share / sum).collect()
+}
+
 /// Divides by the Euclidean length along the last dimension.
 fn normalise(x: &Tensor) -> Result<Tensor, Error> {
     let length = (x.sqr()?.sum_keepdim(D::Minus1)? + 1e-12)?.sqrt()?;
     Ok(x.broadcast_div(&length)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_box_weighs_the_patches_it_covers() {
+        assert_eq!(pooling_weights([0.0, 0.0, 2.0, 2.0], 2, 4.0), [1.0, 0.0, 0.0, 0.0]);
+        assert_eq!(pooling_weights([1.0, 0.0, 3.0, 2.0], 2, 4.0), [0.5, 0.5, 0.0, 0.0]);
+        assert_eq!(pooling_weights([0.0, 0.0, 4.0, 4.0], 2, 4.0), [0.25; 4]);
+        assert_eq!(pooling_weights([9.0, 9.0, 9.0, 9.0], 2, 4.0), [0.0; 4]);
+    }
 }

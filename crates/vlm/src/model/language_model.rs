@@ -32,8 +32,6 @@ pub struct LanguageModel {
 struct Pass<'a> {
     angles: Angles,
     mask: &'a Mask<'a>,
-    /// tokens already in the cache
-    n_past: usize,
 }
 
 impl LanguageModel {
@@ -78,7 +76,7 @@ impl LanguageModel {
         let device = inputs_embeds.device();
         let n_past = cache.as_ref().map_or(0, |cache| cache.len());
         let angles = self.rotary.angles(positions, t, device)?;
-        let pass = Pass { angles, mask, n_past };
+        let pass = Pass { angles, mask };
         let full = causal_mask(t, n_past, None, device)?;
         let windowed = causal_mask(t, n_past, self.config.sliding_window, device)?;
         let mut x = inputs_embeds.clone();
