@@ -69,7 +69,8 @@ impl Contrast {
                 truth.push(Phrase { class: object.class, colour: object.colour });
                 let start = pooling.len();
                 pooling.resize(start + width, 0f32);
-                pooling[start + i * grid.len()..][..grid.len()].copy_from_slice(&grid.pooling(object));
+                let own = &mut pooling[start + i * grid.len()..][..grid.len()];
+                own.copy_from_slice(&grid.pooling(object));
             }
             for (cell, owner) in grid.owners(&scene.objects).into_iter().enumerate() {
                 if let Some(owner) = owner {

@@ -57,11 +57,13 @@ pub(crate) struct Row {
 const FUNCTION_WORD_WEIGHT: f32 = 0.2;
 
 impl Row {
-    /// Lays out the branches after the picture; each branch is one conversation.
+    /// Lays out the branches after the picture; each branch is one conversation. Turns that would
+    /// make the row longer than `limit` tokens are left out (0: no limit), but never all.
     pub(crate) fn new(
         speech: &Speech,
         scene: &Scene,
         branches: &[Vec<Qa>],
+        limit: usize,
     ) -> Result<Self, Error> {
         let mut row = Self::default();
         for &id in &speech.opening {
@@ -72,11 +74,37 @@ impl Row {
             let segment = index as u32 + 1;
             let first = row.ids.len();
             let mut writer = Writer { row: &mut row, speech, scene, segment, first, start };
-            for (turn, qa) in turns.iter().enumerate() {
-                writer.turn(qa, turn == 0)?;
+            let mut opens = true;
+            for qa in turns {
+                let before = writer.row.lengths();
+                writer.turn(qa, opens)?;
+                if limit > 0 && writer.row.ids.len() > limit && before.replies > 0 {
+                    writer.row.cut(&before);
+                } else {
+                    opens = false;
+                }
             }
         }
         Ok(row)
+    }
+
+    fn lengths(&self) -> Lengths {
+        Lengths {
+            ids: self.ids.len(),
+            supervised: self.supervised.len(),
+            grounds: self.grounds.len(),
+            replies: self.replies.len(),
+        }
+    }
+
+    /// Takes back what was written since.
+    fn cut(&mut self, to: &Lengths) {
+        self.ids.truncate(to.ids);
+        self.segments.truncate(to.ids);
+        self.positions.truncate(to.ids);
+        self.supervised.truncate(to.supervised);
+        self.grounds.truncate(to.grounds);
+        self.replies.truncate(to.replies);
     }
 
     fn push(&mut self, id: u32, segment: u32, position: usize) {
@@ -84,6 +112,14 @@ impl Row {
         self.segments.push(segment);
         self.positions.push(position as u32);
     }
+}
+
+/// How much of a row is written.
+struct Lengths {
+    ids: usize,
+    supervised: usize,
+    grounds: usize,
+    replies: usize,
 }
 
 /// Writes one branch.

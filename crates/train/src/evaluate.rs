@@ -111,7 +111,8 @@ fn judge(models: &Models, stage: &Stage, seeds: std::ops::Range<u64>) -> Result<
     if stage.objective == Objective::Dialogue {
         let mut rows = Vec::with_capacity(scenes.len());
         for (scene, &seed) in scenes.iter().zip(&seeds) {
-            rows.push(Row::new(&models.speech, scene, &sampling::branches(stage, scene, seed))?);
+            let branches = sampling::branches(stage, scene, seed);
+            rows.push(Row::new(&models.speech, scene, &branches, 0)?);
         }
         answers(models, &rows, &features, &mut scores)?;
     }

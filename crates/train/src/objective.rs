@@ -58,7 +58,7 @@ pub(crate) fn loss(models: &Models, stage: &Stage, seeds: &[u64]) -> Result<Loss
         let mut rows = Vec::with_capacity(scenes.len());
         for (scene, &seed) in scenes.iter().zip(seeds) {
             let branches = sampling::branches(stage, scene, seed);
-            rows.push(Row::new(&models.speech, scene, &branches)?);
+            rows.push(Row::new(&models.speech, scene, &branches, stage.tokens)?);
         }
         dialogue(models, weights, &seen, &rows, &mut losses)?;
     }

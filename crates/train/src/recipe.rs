@@ -174,6 +174,10 @@ pub struct Stage {
     /// Most questions asked about one image.
     #[serde(default = "six")]
     pub questions: usize,
+    /// Longest sequence of one image, in tokens: questions that no longer fit are left out, so
+    /// that little of a batch is padding (0: no limit).
+    #[serde(default)]
+    pub tokens: usize,
     /// Part of the dialogue rows that are ordinary multi-turn conversations.
     #[serde(default)]
     pub multi_turn: f64,

@@ -287,7 +287,8 @@ fn without_padding_tiles(pixel_values: &Tensor) -> Result<Tensor, Error> {
         return Ok(pixel_values.clone()); // the encoder says what is wrong with it
     }
     let largest = pixel_values.flatten_from(1)?.abs()?.max(1)?.to_vec1::<f32>()?;
-    let mut real: Vec<u32> = (0..largest.len() as u32).filter(|&i| largest[i as usize] != 0.0).collect();
+    let all = 0..largest.len() as u32;
+    let mut real: Vec<u32> = all.filter(|&i| largest[i as usize] != 0.0).collect();
     if real.len() == largest.len() {
         return Ok(pixel_values.clone());
     }

@@ -52,7 +52,11 @@ pub struct TextConfig {
 
 impl TextConfig {
     /// `rms_norm_eps`: the default of the family when the whole object is missing.
-    pub(crate) fn from_fields(parent: &Fields, key: &str, rms_norm_eps: f64) -> Result<Self, Error> {
+    pub(crate) fn from_fields(
+        parent: &Fields,
+        key: &str,
+        rms_norm_eps: f64,
+    ) -> Result<Self, Error> {
         let fields = parent.object(key)?;
         let model_type = fields.str("model_type", "llama")?;
         let eps = if fields.is_absent() { rms_norm_eps } else { 1e-6 };

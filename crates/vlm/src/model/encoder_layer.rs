@@ -7,9 +7,9 @@
 
 use candle_core::Tensor;
 
-use super::attention::{Attend, merge_heads, split_heads};
+use super::attention::{merge_heads, split_heads};
 use super::loader::Loader;
-use super::nn::{Activation, LayerNorm, Linear};
+use super::nn::{Activation, Attend, LayerNorm, Linear, attention};
 use crate::error::Error;
 
 /// Sizes of a stack of these layers.
@@ -72,8 +72,8 @@ impl EncoderLayer {
         let k = split_heads(&self.k_proj.forward(x)?, self.n_heads)?;
         let v = split_heads(&self.v_proj.forward(x)?, self.n_heads)?;
         let scale = 1.0 / (q.dim(3)? as f32).sqrt();
-        let attend = Attend { mask, scale, compute: self.q_proj.compute };
-        let (out, _) = attend.run(&q, &k, &v, None)?;
+        let how = Attend { mask, scale, compute: self.q_proj.compute };
+        let out = attention(&q, &k, &v, &how)?;
         Ok(self.out_proj.forward(&merge_heads(&out)?)?) // (B, T, D)
     }
 }

@@ -8,10 +8,10 @@
 
 use candle_core::Tensor;
 
-use super::attention::{Attend, causal_mask, merge_heads, split_heads};
+use super::attention::{attend, causal_mask, merge_heads, split_heads};
 use super::kv_cache::KvCache;
 use super::loader::Loader;
-use super::nn::{Activation, Embedding, Linear, RmsNorm, rope, swiglu};
+use super::nn::{Activation, Attend, Embedding, Linear, RmsNorm, rope, swiglu};
 use super::rotary::{Angles, Rotary};
 use super::{Mask, Positions};
 use crate::config::TextConfig;
@@ -170,8 +170,8 @@ impl DecoderLayer {
             Mask::Additive(mask) => Some(*mask),
         };
         let scale = 1.0 / (q.dim(3)? as f32).sqrt();
-        let attend = Attend { mask, scale, compute: self.q_proj.compute };
-        let (out, weights) = attend.run(&q, &k, &v, rows)?;
+        let how = Attend { mask, scale, compute: self.q_proj.compute };
+        let (out, weights) = attend((&q, &k, &v), &how, rows)?;
         let x = (x + self.o_proj.forward(&merge_heads(&out)?)?)?;
         let h = self.post_attention_layernorm.forward(&x)?;
         let (gate, up) = (self.gate_proj.forward(&h)?, self.up_proj.forward(&h)?);

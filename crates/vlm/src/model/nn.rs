@@ -17,7 +17,7 @@ mod norm;
 mod rotary;
 
 pub use activation::{Activation, swiglu};
-pub use attention::{attention, attention_with_weights, softmax};
+pub use attention::{Attend, attention, attention_with_weights, softmax};
 pub use linear::{Embedding, Linear, matmul};
 pub use loss::cross_entropy;
 pub use norm::{LayerNorm, RmsNorm};

@@ -93,7 +93,8 @@ impl VisionEncoder {
         layers: &[i64],
     ) -> Result<Vec<Tensor>, Error> {
         let n_layers = self.layers.len();
-        let resolve = |&i: &i64| if i < 0 { (n_layers as i64 + 1 + i) as usize } else { i as usize };
+        let from_end = |i: i64| if i < 0 { n_layers as i64 + 1 + i } else { i };
+        let resolve = |&i: &i64| from_end(i) as usize;
         let wanted: Vec<usize> = layers.iter().map(resolve).collect();
         let deepest = wanted.iter().copied().max().unwrap_or(0).min(n_layers);
         let mut states = vec![self.embed(pixel_values, None)?];

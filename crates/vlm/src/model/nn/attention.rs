@@ -10,25 +10,28 @@ use kernels::uninit;
 use super::Compute;
 use super::fused::{elements, is_fusable, shaped_like, with_elements};
 
-/// `softmax(q kᵀ · scale + mask) v`: `q (B, H, T, d)`, `k` and `v (B, Hkv, S, d)`, `mask` additive
-/// `(B|1, 1, T, S)` → `(B, H, T, d)`. The mask gets no gradient.
+/// What an attention needs besides queries, keys and values.
+#[derive(Debug, Clone, Copy)]
+pub struct Attend<'a> {
+    /// additive, `(B|1, 1, T, S)`; it gets no gradient
+    pub mask: Option<&'a Tensor>,
+    /// Multiplies the scores before the mask is added.
+    pub scale: f32,
+    pub compute: Compute,
+}
+
+/// `softmax(q kᵀ · scale + mask) v`: `q (B, H, T, d)`, `k` and `v (B, Hkv, S, d)` →
+/// `(B, H, T, d)`.
 ///
 /// # Errors
 /// When the shapes do not fit.
-pub fn attention(
-    q: &Tensor,
-    k: &Tensor,
-    v: &Tensor,
-    mask: Option<&Tensor>,
-    scale: f32,
-    compute: Compute,
-) -> Result<Tensor> {
-    let sizes = sizes(q, k, v, mask)?;
+pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor, attend: &Attend) -> Result<Tensor> {
+    let sizes = sizes(q, k, v, attend.mask)?;
     if !is_fusable(&[q, k, v]) {
-        return Ok(attention_with_weights(q, k, v, mask, scale, compute)?.0);
+        return Ok(attention_with_weights(q, k, v, attend)?.0);
     }
-    let mask = mask.map(|mask| mask.contiguous()).transpose()?;
-    let fused = Fused { mask, scale, compute, sizes };
+    let mask = attend.mask.map(|mask| mask.contiguous()).transpose()?;
+    let fused = Fused { mask, scale: attend.scale, compute: attend.compute, sizes };
     q.contiguous()?.apply_op3(&k.contiguous()?, &v.contiguous()?, fused)
 }
 
@@ -40,9 +43,7 @@ pub fn attention_with_weights(
     q: &Tensor,
     k: &Tensor,
     v: &Tensor,
-    mask: Option<&Tensor>,
-    scale: f32,
-    _compute: Compute,
+    &Attend { mask, scale, .. }: &Attend,
 ) -> Result<(Tensor, Tensor)> {
     let Sizes { batch, heads, kv_heads, queries, keys, head_size } = sizes(q, k, v, mask)?;
     // The query heads of one key head are rows of one product, so keys need no copies.
@@ -128,6 +129,7 @@ impl CustomOp3 for Fused {
         "attention"
     }
 
+    // tidy: allow(parameters): the trait's.
     fn cpu_fwd(
         &self,
         q: &CpuStorage,

@@ -122,6 +122,7 @@ impl CustomOp3 for Product {
         "linear with bias"
     }
 
+    // tidy: allow(parameters): the trait's.
     fn cpu_fwd(
         &self,
         x: &CpuStorage,

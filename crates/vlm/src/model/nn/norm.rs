@@ -124,6 +124,7 @@ impl CustomOp3 for Fused {
         "layer norm"
     }
 
+    // tidy: allow(parameters): the trait's.
     fn cpu_fwd(
         &self,
         x: &CpuStorage,

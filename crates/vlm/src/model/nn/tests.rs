@@ -117,15 +117,16 @@ fn mask(batch: usize, t: usize, s: usize) -> Result<Tensor> {
 
 #[test]
 fn attention_is_the_composed_one() {
-    for (h, kv, t, s, d) in [(4, 4, 9, 9, 8), (4, 2, 5, 7, 16), (3, 1, 1, 6, 8), (2, 2, 40, 70, 64)] {
+    let sizes = [(4, 4, 9, 9, 8), (4, 2, 5, 7, 16), (3, 1, 1, 6, 8), (2, 2, 40, 70, 64)];
+    for (h, kv, t, s, d) in sizes {
         let dims: [&[usize]; 3] = [&[2, h, t, d], &[2, kv, s, d], &[2, kv, s, d]];
         for mask in [None, Some(mask(1, t, s).unwrap()), Some(mask(2, t, s).unwrap())] {
             let of = |t: &[Tensor], compute, with: bool| {
                 let mask = mask.as_ref().map(|m| m.to_dtype(t[0].dtype())).transpose()?;
-                let (q, k, v) = (&t[0], &t[1], &t[2]);
+                let how = Attend { mask: mask.as_ref(), scale: 0.3, compute };
                 match with {
-                    true => Ok(attention_with_weights(q, k, v, mask.as_ref(), 0.3, compute)?.0),
-                    false => attention(q, k, v, mask.as_ref(), 0.3, compute),
+                    true => Ok(attention_with_weights(&t[0], &t[1], &t[2], &how)?.0),
+                    false => attention(&t[0], &t[1], &t[2], &how),
                 }
             };
             check("attention", &dims, 1e-4, |t| of(t, Compute::F32, false));
@@ -140,7 +141,8 @@ fn masked_places_are_exactly_zero() {
     let (t, s) = (6, 6);
     let q = values(&[1, 2, t, 8], 1).unwrap();
     let mask = mask(1, t, s).unwrap();
-    let (_, weights) = attention_with_weights(&q, &q, &q, Some(&mask), 1.0, Compute::F32).unwrap();
+    let how = Attend { mask: Some(&mask), scale: 1.0, compute: Compute::F32 };
+    let (_, weights) = attention_with_weights(&q, &q, &q, &how).unwrap();
     let hidden = mask.flatten_all().unwrap().to_vec1::<f32>().unwrap();
     let weights = weights.flatten_all().unwrap().to_vec1::<f32>().unwrap();
     for (i, w) in weights.iter().enumerate() {
