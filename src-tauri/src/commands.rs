@@ -9,8 +9,9 @@ use app::api::{
 };
 use serde::Serialize;
 use tauri::ipc::{Channel, Invoke, InvokeBody, Request};
-use tauri::{AppHandle, State, Wry};
-use tauri_plugin_dialog::DialogExt;
+use tauri::{State, WebviewWindow, Wry};
+
+use crate::dialogs;
 
 /// What became of each file of a batch.
 #[derive(Debug, Default, Serialize)]
@@ -100,33 +101,19 @@ async fn open_model(app: State<'_, App>, folder: PathBuf) -> Result<ModelCard, A
 
 #[tauri::command]
 async fn pick_model(
-    window: AppHandle,
+    window: WebviewWindow,
     app: State<'_, App>,
 ) -> Result<Option<ModelCard>, ApiError> {
     let app = app.inner().clone();
-    blocking(move || {
-        let picked = window.dialog().file().set_title("Open a model folder").blocking_pick_folder();
-        match picked.and_then(|folder| folder.into_path().ok()) {
-            Some(folder) => app.open_model(&folder).map(Some),
-            None => Ok(None),
-        }
-    })
-    .await
+    let Some(folder) = dialogs::model_folder(&window).await else { return Ok(None) };
+    blocking(move || app.open_model(&folder).map(Some)).await
 }
 
-/// The dialog opens here, so the page needs no permission for it and never sees a path.
 #[tauri::command]
-async fn pick_images(window: AppHandle, app: State<'_, App>) -> Result<Attached, ApiError> {
-    const KINDS: &[&str] = &["png", "jpg", "jpeg", "webp", "gif", "bmp", "tif", "tiff"];
+async fn pick_images(window: WebviewWindow, app: State<'_, App>) -> Result<Attached, ApiError> {
     let app = app.inner().clone();
-    blocking(move || {
-        let dialog = window.dialog().file().set_title("Open pictures");
-        let picked = dialog.add_filter("Pictures", KINDS).blocking_pick_files();
-        let picked = picked.unwrap_or_default();
-        let paths: Vec<_> = picked.into_iter().filter_map(|file| file.into_path().ok()).collect();
-        Ok(attach(&app, &paths))
-    })
-    .await
+    let paths = dialogs::pictures(&window).await;
+    blocking(move || Ok(attach(&app, &paths))).await
 }
 
 #[tauri::command]
@@ -188,7 +175,7 @@ fn cancel(app: State<'_, App>, chat: u32) {
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, ApiError> + Send + 'static,
 ) -> Result<T, ApiError> {
-    match tauri::async_runtime::spawn_blocking(work).await {
+    match tokio::task::spawn_blocking(work).await {
         Ok(result) => result,
         Err(error) => Err(unexpected(&error.to_string())),
     }

@@ -4,6 +4,7 @@
 
 mod arguments;
 mod commands;
+mod dialogs;
 mod media;
 
 use app::App;
@@ -29,7 +30,6 @@ fn run(arguments: Arguments) -> tauri::Result<()> {
     let missed = commands::attach(&app, &arguments.pictures).errors;
     let context = tauri::generate_context!();
     let window = tauri::Builder::default()
-        .plugin(tauri_plugin_dialog::init())
         .plugin(stay_at_home())
         .manage(app.clone())
         .manage(commands::Missed::new(missed))

@@ -8,3 +8,4 @@ mod fixture;
 mod inputs;
 mod outputs;
 mod real_settings;
+mod second_oracle;

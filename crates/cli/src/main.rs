@@ -16,6 +16,10 @@ use clap::{Parser, Subcommand};
 
 use problem::Problem;
 
+// Training frees and takes the same large buffers again at every step.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Ask pictures questions, and see what the answers rest on.
 #[derive(Parser)]
 #[command(name = "sightline", version)]
@@ -52,15 +56,13 @@ fn main() -> ExitCode {
         Ok(arguments) => arguments,
         Err(error) => return problem::usage(&error),
     };
-    let result: Result<(), Problem> = match arguments.command {
-        Command::Ask(ask) => ask.run(),
-        Command::Inspect(Inspect::Forward(forward)) => forward.run(),
-        Command::Scenes(scenes) => scenes.run(),
-        Command::Eval(Eval::Nano(nano)) => nano.run(),
-        Command::Train(train) => train.run(),
+    let done = |()| ExitCode::SUCCESS;
+    let result: Result<ExitCode, Problem> = match arguments.command {
+        Command::Ask(ask) => ask.run().map(done),
+        Command::Inspect(Inspect::Forward(forward)) => forward.run().map(done),
+        Command::Scenes(scenes) => scenes.run().map(done),
+        Command::Eval(Eval::Nano(nano)) => nano.run().map(done),
+        Command::Train(train) => train.start(),
     };
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(problem) => problem.report(),
-    }
+    result.unwrap_or_else(|problem| problem.report())
 }

@@ -1,5 +1,6 @@
 //! `sightline train`: a recipe carried out, with its progress shown.
 use std::path::PathBuf;
+use std::process::ExitCode;
 
 use indicatif::{ProgressBar, ProgressStyle};
 use train::{Cancel, Event, Recipe};
@@ -22,8 +23,32 @@ pub struct Train {
     export: Option<PathBuf>,
 }
 
+/// How the libraries below are to behave while copies of the model train side by side: their own
+/// threads would only fight with the copies' (measured: a quarter fewer pictures each second), and
+/// memory given back after each step is cleared anew for the next (a sixth of the time).
+const SURROUNDINGS: [(&str, &str); 2] = [("RAYON_NUM_THREADS", "1"), ("MIMALLOC_PURGE_DELAY", "-1")];
+
 impl Train {
-    pub fn run(self) -> Result<(), Problem> {
+    /// They read these once, at their start, so the program runs itself anew where they are unset.
+    pub fn start(self) -> Result<ExitCode, Problem> {
+        if std::env::var_os(SURROUNDINGS[0].0).is_some() {
+            return self.run().map(|()| ExitCode::SUCCESS);
+        }
+        // Ctrl-C reaches both; the one that trains decides when to stop.
+        let _ = ctrlc::set_handler(|| {});
+        let again = std::env::current_exe().and_then(|program| {
+            std::process::Command::new(program)
+                .args(std::env::args_os().skip(1))
+                .envs(SURROUNDINGS)
+                .status()
+        });
+        let status = again.map_err(|error| {
+            Problem::new(format!("the training cannot be started: {error}"), "Try it again.")
+        })?;
+        Ok(status.code().map_or(ExitCode::FAILURE, |code| ExitCode::from(code as u8)))
+    }
+
+    fn run(self) -> Result<(), Problem> {
         let recipe = Recipe::load(&self.recipe).map_err(problem)?;
         let folder = self.out.unwrap_or_else(|| self.recipe.with_extension("run"));
         let checkpoint = folder.join("checkpoint.safetensors");
@@ -74,7 +99,9 @@ fn show(bar: &ProgressBar, event: &Event<'_>) {
                 .iter()
                 .map(|(name, score)| format!("{name} {:.3}", score.value()))
                 .collect();
-            bar.println(scores.join(", "));
+            let line = scores.join(", ");
+            // A hidden bar swallows what is printed above it.
+            if bar.is_hidden() { println!("{line}") } else { bar.println(line) }
         }
         Event::Saved { .. } => {}
     }

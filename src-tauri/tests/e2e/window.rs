@@ -59,6 +59,9 @@ impl Window {
         let port = free_port();
         let mut command = Command::new("WebKitWebDriver");
         command.arg(format!("--port={port}")).env("TAURI_WEBVIEW_AUTOMATION", "true");
+        // The program turns this renderer off for the sake of some graphics drivers; without it
+        // WebKitWebDriver (2.50) never returns from taking a photograph.
+        command.env("WEBKIT_DISABLE_DMABUF_RENDERER", "0");
         command.env("DISPLAY", display).stdout(Stdio::null());
         let Ok(driver) = command.spawn() else {
             eprintln!("skipped: WebKitWebDriver is not installed (package webkit2gtk-driver)");

@@ -21,7 +21,6 @@ const EDGES: &[(&str, &[&str])] = &[
 /// Packages that only some crates may name.
 const RESERVED: &[(&str, &[&str])] = &[
     ("tauri", &["sightline-app"]),
-    ("tauri-plugin-dialog", &["sightline-app"]),
     ("rfd", &["sightline-app"]),
     ("tokio", &["sightline-app", "sightline"]),
     ("anyhow", &["sightline", "xtask", "tests"]),
