@@ -90,6 +90,28 @@ async fn a_pasted_picture_joins_and_a_broken_one_is_explained() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_window_closed_while_it_answers_ends_at_once() {
+    within(async {
+        let picture = window::picture("closed while answering.png");
+        let Some(window) = Window::open(&[&picture]).await else { return };
+        if !window.model_is_ready().await {
+            return window.close().await;
+        }
+        window.until("document.querySelector('#picture-frame img').naturalWidth > 0").await;
+        window.ask("What is in the picture?").await;
+        window.close().await;
+        for _ in 0..100 {
+            if !window::is_running("closed while answering.png") {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        panic!("the program was still running ten seconds after its window was closed");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_page_cannot_do_what_it_was_not_given() {
     within(async {
         let Some(window) = Window::open(&[]).await else { return };

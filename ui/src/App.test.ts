@@ -1,8 +1,9 @@
 /** Every state of the window over the scripted backend: empty, busy, failed, full. */
 import { fireEvent, render, screen, waitFor } from "@testing-library/svelte";
+import { tick } from "svelte";
 import { beforeEach, expect, test, vi } from "vitest";
 import App from "./App.svelte";
-import { fake, script, type FakeBackend } from "./backend/fake.ts";
+import { CARD, fake, script, type FakeBackend } from "./backend/fake.ts";
 import { Workspace } from "./workspace.svelte.ts";
 
 beforeEach(() => {
@@ -37,6 +38,14 @@ test("first start: the example and three questions are ready", async () => {
   expect(await screen.findAllByTestId("suggestion")).toHaveLength(3);
   const limits = await screen.findByTestId("limits");
   expect(limits.textContent).toContain("nano cannot understand photographs");
+});
+
+test("the limits of somebody else's model are told as its card tells them", async () => {
+  const { workspace } = open("first");
+  await screen.findAllByTestId("suggestion");
+  workspace.card = { ...CARD, name: "big", shipped: false, limits: ["It can be wrong."] };
+  await tick();
+  expect(screen.getByTestId("limits").textContent).toContain("big: It can be wrong.");
 });
 
 test("loading and failed to load are said", async () => {

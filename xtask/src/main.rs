@@ -7,6 +7,7 @@ mod bindings;
 mod cargo_output;
 mod display;
 mod goldens;
+mod licences;
 mod packages;
 mod process;
 mod run;
@@ -21,6 +22,7 @@ cargo xtask run [FILE...]  install what is missing, build, open the window
 cargo xtask test           install what is missing, run every test there is
 cargo xtask tidy           the fast checks behind STYLE.md and ARCHITECTURE.md
 cargo xtask bindings       write ui/src/backend/bindings.ts from app::api again
+cargo xtask licences       write THIRD-PARTY.md again
 cargo xtask goldens        make the parity fixtures again with the reference (Python)
 cargo xtask ui             build ui/dist again (Node)";
 
@@ -33,6 +35,7 @@ fn main() -> ExitCode {
         "test" => suites::test(),
         "tidy" => tidy::tidy(),
         "bindings" => bindings::write().map(|()| true),
+        "licences" => licences::write().map(|()| true),
         "goldens" => goldens::make().map(|()| true),
         "ui" => ui::build().map(|()| true),
         "" | "help" | "-h" | "--help" => {

@@ -5,7 +5,7 @@
 
 use crate::cargo_output::{Counts, follow};
 use crate::process::{cargo, line, say};
-use crate::{bindings, display::VirtualDisplay, packages, ui};
+use crate::{bindings, display::VirtualDisplay, licences, packages, ui};
 use anyhow::{Context, Result};
 use std::io::BufReader;
 use std::process::Stdio;
@@ -25,6 +25,7 @@ pub fn test() -> Result<bool> {
     let suites = [
         suite("rust", rust_tests),
         suite("bindings", || Ok(one(bindings_are_fresh(before.as_deref())))),
+        suite("licences", || Ok(one(licences::are_fresh()?))),
         suite("ui", ui::tests),
         suite("ui types", || Ok(one(ui::types_hold()?))),
         suite("ui/dist", || Ok(one(ui::dist_is_fresh()?))),

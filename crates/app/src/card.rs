@@ -38,7 +38,7 @@ pub(crate) fn card(folder: &Path, config: &Config, heads: &EvidenceHeads) -> Mod
         abilities: items(&readme, &["can do", "good at"]),
         limits: or(
             items(&readme, &["cannot", "limit"]),
-            &["It can be wrong: check what matters against the picture."],
+            &["It can be wrong: compare what matters with the picture"],
         ),
         examples: or(items(&readme, &["try", "example question"]), &EXAMPLES),
         evidence: evidence.into(),

@@ -12,6 +12,9 @@ pub struct Nano {
     /// Seeds of the scenes, the last one not included; the held-out thousand otherwise.
     #[arg(long, value_name = "A..B", value_parser = seeds)]
     seeds: Option<Range<u64>>,
+    /// Draw the scenes in a style that no training scene shows.
+    #[arg(long)]
+    held_out_style: bool,
     /// Print one JSON object.
     #[arg(long)]
     json: bool,
@@ -35,7 +38,8 @@ impl Nano {
         let style = ProgressStyle::with_template("{bar:30} {pos}/{len} scenes, {eta} left");
         bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
         let progress = |done: u64, _all: u64| bar.set_position(done);
-        let report = eval::nano(&folder, seeds, self.fresh, &progress, &cancel);
+        let sample = eval::Sample { seeds, held_out_style: self.held_out_style };
+        let report = eval::nano(&folder, &sample, self.fresh, &progress, &cancel);
         bar.finish_and_clear();
         let report = report.map_err(|error| match error {
             eval::Error::Vlm(error) => Problem::from(error),

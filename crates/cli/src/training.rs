@@ -26,7 +26,8 @@ pub struct Train {
 /// How the libraries below are to behave while copies of the model train side by side: their own
 /// threads would only fight with the copies' (measured: a quarter fewer pictures each second), and
 /// memory given back after each step is cleared anew for the next (a sixth of the time).
-const SURROUNDINGS: [(&str, &str); 2] = [("RAYON_NUM_THREADS", "1"), ("MIMALLOC_PURGE_DELAY", "-1")];
+const SURROUNDINGS: [(&str, &str); 2] =
+    [("RAYON_NUM_THREADS", "1"), ("MIMALLOC_PURGE_DELAY", "-1")];
 
 impl Train {
     /// They read these once, at their start, so the program runs itself anew where they are unset.

@@ -32,6 +32,7 @@ const N_THREADS: usize = 2;
 
 /// Figures that nothing is demanded of yet.
 const FURTHER: &[&str] = &[
+    "box_acc50",
     "existence_yes_share",
     "count_accuracy",
     "position_accuracy",
@@ -44,38 +45,49 @@ const FURTHER: &[&str] = &[
     "document_accuracy",
 ];
 
-/// Measures the model in `model_dir` on the scenes of `seeds`; an earlier run's report is shown
+/// What to measure on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sample {
+    /// Seeds of the scenes.
+    pub seeds: Range<u64>,
+    /// Draw everything in the style that no training scene shows.
+    pub held_out_style: bool,
+}
+
+/// Measures the model in `model_dir` on the scenes of `sample`; an earlier run's report is shown
 /// again unless `fresh`. `progress` hears of scenes done and of all.
 ///
 /// Errors: the engine's, an empty range, `Error::Cancelled` when `cancel` was set.
 pub fn nano(
     model_dir: &Path,
-    seeds: Range<u64>,
+    sample: &Sample,
     fresh: bool,
     progress: &(dyn Fn(u64, u64) + Sync),
     cancel: &Cancel,
 ) -> Result<Report, Error> {
+    let seeds = &sample.seeds;
     if seeds.is_empty() {
         return Err(Error::NoScenes { start: seeds.start, end: seeds.end });
     }
     let key = stored::model_key(model_dir)?;
-    if let Some(report) = stored::find(model_dir, &key, &seeds).filter(|_| !fresh) {
+    if let Some(report) = stored::find(model_dir, &key, sample).filter(|_| !fresh) {
         return Ok(report);
     }
     let started = Instant::now();
     let model = load(model_dir)?;
-    let scenes = ask_all(&model, seeds.clone(), progress, cancel)?;
+    let scenes = ask_all(&model, sample, progress, cancel)?;
     let measured = Measured {
         date: stored::now(),
         build: stored::build(model_dir),
         first_seed: seeds.start,
         n_scenes: seeds.end - seeds.start,
+        held_out_style: sample.held_out_style,
         model: key,
         seconds: started.elapsed().as_secs_f64(),
         stored: false,
     };
     let report = report(&scenes, measured);
-    stored::keep(&report, &seeds);
+    stored::keep(&report, sample);
     Ok(report)
 }
 
@@ -91,10 +103,11 @@ fn load(model_dir: &Path) -> Result<Model, Error> {
 /// Every scene's trials, in the order of the seeds whichever thread asked them.
 fn ask_all(
     model: &Model,
-    seeds: Range<u64>,
+    Sample { seeds, held_out_style }: &Sample,
     progress: &(dyn Fn(u64, u64) + Sync),
     cancel: &Cancel,
 ) -> Result<Vec<Vec<Trial>>, Error> {
+    let how = scenes::Options { held_out_style: *held_out_style, ..Default::default() };
     let (next, done) = (AtomicU64::new(seeds.start), AtomicU64::new(0));
     let results = Mutex::new(BTreeMap::new());
     let work = || -> Result<(), Error> {
@@ -106,7 +119,7 @@ fn ask_all(
             if cancel.is_cancelled() {
                 return Err(Error::Cancelled);
             }
-            let scene = scenes::scene(seed, &scenes::Options::default());
+            let scene = scenes::scene(seed, &how);
             let trials = ask::ask(model, &scene, cancel)?;
             if let Ok(mut results) = results.lock() {
                 results.insert(seed, trials);

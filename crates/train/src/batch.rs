@@ -2,7 +2,7 @@
 //!
 //! It knows shapes and masks, no losses. `N` pictures = rows, `T` longest row, `G` image tokens.
 
-use candle_core::{Device, Tensor};
+use candle_core::{D, Device, Tensor};
 use scenes::Scene;
 
 use crate::Error;
@@ -78,6 +78,8 @@ pub(crate) struct Gaze {
     pub(crate) rows: Tensor,
     /// `(R, T)`, 1 at the columns that count.
     pub(crate) columns: Tensor,
+    /// `(R, T)`, each row adding up to 1: how much of its image token the boxes cover.
+    pub(crate) outline: Tensor,
     /// `(R,)`, adding up to 1.
     pub(crate) weights: Tensor,
 }
@@ -92,14 +94,22 @@ impl Gaze {
     ) -> Result<Option<Self>, Error> {
         let t = rows.iter().map(|r| r.ids.len()).max().unwrap_or(0);
         let (mut flat, mut columns, mut weights) = (Vec::new(), Vec::new(), Vec::new());
+        let mut outline = Vec::new();
         for (i, row) in rows.iter().enumerate() {
             for ground in row.grounds.iter().filter(|g| g.side == side) {
                 flat.push((i * t + ground.row) as u32);
                 weights.push(ground.weight);
                 let start = columns.len();
                 columns.resize(start + t, 0f32);
+                outline.resize(start + t, 0f32);
                 if ground.boxes.is_empty() {
                     columns[start] = 1.0;
+                    outline[start] = 1.0;
+                }
+                let covers = grid.covers(&ground.boxes);
+                let total = covers.iter().sum::<f32>().max(1e-6);
+                for (cell, cover) in covers.into_iter().enumerate() {
+                    outline[start + first_image_token + cell] += cover / total;
                 }
                 for (cell, inside) in grid.inside_any(&ground.boxes).into_iter().enumerate() {
                     columns[start + first_image_token + cell] += f32::from(u8::from(inside));
@@ -115,8 +125,26 @@ impl Gaze {
         Ok(Some(Self {
             rows: Tensor::new(flat, cpu)?,
             columns: Tensor::from_vec(columns, (n, t), cpu)?,
+            outline: Tensor::from_vec(outline, (n, t), cpu)?,
             weights: Tensor::new(weights, cpu)?,
         }))
+    }
+}
+
+/// Keeps the logarithm of an attention weight finite.
+const FLOOR: f64 = 1e-5;
+
+impl Gaze {
+    /// `-log` of the attention mass on the columns that count: `rows (R, T)` → `(R,)`. Content
+    /// with any place inside a box.
+    pub(crate) fn on_boxes(&self, rows: &Tensor) -> candle_core::Result<Tensor> {
+        ((rows * &self.columns)?.sum(D::Minus1)? + FLOOR)?.log()?.neg()
+    }
+
+    /// Cross-entropy of the attention against the outline: `rows (R, T)` → `(R,)`. Content only
+    /// with the whole of the boxes.
+    pub(crate) fn as_covered(&self, rows: &Tensor) -> candle_core::Result<Tensor> {
+        ((rows + FLOOR)?.log()? * &self.outline)?.sum(D::Minus1)?.neg()
     }
 }
 

@@ -41,7 +41,9 @@ pub fn export(recipe: &Recipe, run_folder: &Path, out: &Path) -> Result<Progress
     let dual = models::dual_config(recipe, &config);
     let dual = serde_json::to_value(&dual).map_err(|e| Error::Model(e.to_string()))?;
     write_json(&region_folder.join("config.json"), &dual)?;
-    let evidence = json!({ "heads": recipe.evidence.answer, "null_token": 0 });
+    let outlined = recipe.stages.last().is_some_and(|stage| stage.weights.outline > 0.0);
+    let heads = &recipe.evidence.answer;
+    let evidence = json!({ "heads": heads, "null_token": 0, "outlined": outlined });
     write_json(&out.join("evidence.json"), &evidence)?;
     Ok(state.progress)
 }

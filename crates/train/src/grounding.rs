@@ -74,6 +74,15 @@ impl Grid {
         any
     }
 
+    /// Part of each cell that the boxes cover, each box for itself.
+    pub(crate) fn covers(&self, boxes: &[[u32; 4]]) -> Vec<f32> {
+        let mut sums = vec![0f32; self.len()];
+        for bbox in boxes {
+            sums.iter_mut().zip(self.cover(bbox)).for_each(|(sum, part)| *sum += part);
+        }
+        sums
+    }
+
     /// For each cell, the object that covers more than half of it; later objects lie on top.
     pub(crate) fn owners(&self, objects: &[Object]) -> Vec<Option<usize>> {
         let mut owners = vec![None; self.len()];

@@ -4,7 +4,7 @@
 //! optimisers or threads. Legend: `N` pictures, `P` patches, `G` image tokens, `T` tokens,
 //! `D` hidden size, `H` heads, `E` width of the space shared by regions and phrases.
 
-use candle_core::{D, DType, Device, Tensor};
+use candle_core::{DType, Device, Tensor};
 use scenes::Scene;
 use vlm::model::nn::cross_entropy;
 use vlm::{Mask, Positions, Probe, Rows};
@@ -143,12 +143,20 @@ fn dialogue(
     let hidden = read.hidden.index_select(&batch.rows, 0)?; // (M, D)
     let logits = models.vlm.logits(&hidden)?; // (M, V)
     losses.add("answer", weights.answer, &cross_entropy(&logits, &batch.targets)?)?;
-    if weights.evidence > 0.0 {
+    if weights.evidence > 0.0 || weights.outline > 0.0 {
         for (side, name) in [(Side::Question, "matching"), (Side::Answer, "evidence")] {
             let first = models.speech.image_tokens.start;
             let Some(gaze) = Gaze::new(rows, side, models.tokens, first)? else { continue };
-            if let Some(loss) = gaze_loss(&gaze, models.heads(side), &read.attention)? {
+            let heads = models.heads(side);
+            if weights.evidence > 0.0
+                && let Some(loss) = gaze_loss(&gaze, heads, &read.attention, Gaze::on_boxes)?
+            {
                 losses.add(name, weights.evidence, &loss)?;
+            }
+            if weights.outline > 0.0
+                && let Some(loss) = gaze_loss(&gaze, heads, &read.attention, Gaze::as_covered)?
+            {
+                losses.add(name, weights.outline, &loss)?;
             }
         }
     }
@@ -178,20 +186,19 @@ fn lens(
     Ok(Some(loss))
 }
 
-/// Mean over heads and rows of `-log(attention mass on the columns that count)`.
+/// Mean over heads and rows of what `surprise` says of the attention at the rows.
 fn gaze_loss(
     gaze: &Gaze,
     heads: &[[usize; 2]],
     attention: &[(usize, Tensor)],
+    surprise: impl Fn(&Gaze, &Tensor) -> candle_core::Result<Tensor>,
 ) -> Result<Option<Tensor>, Error> {
     let mut total: Option<Tensor> = None;
     for &[layer, head] in heads {
         let Some((_, weights)) = attention.iter().find(|(l, _)| *l == layer) else { continue };
         let weights = weights.narrow(1, head, 1)?.squeeze(1)?.contiguous()?; // (N, T, T)
         let rows = weights.flatten(0, 1)?.index_select(&gaze.rows, 0)?; // (R, T)
-        let mass = (rows * &gaze.columns)?.sum(D::Minus1)?; // (R,)
-        let surprise = (mass + 1e-5)?.log()?.neg()?;
-        let loss = (surprise * &gaze.weights)?.sum_all()?;
+        let loss = (surprise(gaze, &rows)? * &gaze.weights)?.sum_all()?;
         total = Some(match total {
             Some(sum) => (sum + loss)?,
             None => loss,

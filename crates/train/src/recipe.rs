@@ -93,8 +93,12 @@ pub enum Objective {
 pub struct Weights {
     /// Answers, next-token cross-entropy.
     pub answer: f64,
-    /// Attention heads against boxes.
+    /// Attention heads against boxes: any place inside is right.
     pub evidence: f64,
+    /// The same heads against how much of each image token the boxes cover: the whole thing, not
+    /// its most telling spot.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub outline: f64,
     /// Image tokens read as words, against the object under them.
     pub lens: f64,
     /// Boxes against phrases, both directions.
@@ -188,6 +192,10 @@ pub struct Stage {
     pub first_seed: u64,
 }
 
+/// Recipes from before a weight existed keep their hash.
+fn is_zero(weight: &f64) -> bool {
+    *weight == 0.0
+}
 fn two() -> usize {
     2
 }

@@ -171,6 +171,16 @@ impl Window {
     }
 }
 
+/// Whether a program with this among its arguments runs.
+pub fn is_running(argument: &str) -> bool {
+    let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    let mut lines = processes.filter_map(|p| std::fs::read(p.path().join("cmdline")).ok());
+    lines.any(|line| {
+        let line = String::from_utf8_lossy(&line);
+        line.contains("sightline-app") && line.contains(argument)
+    })
+}
+
 /// A tiny random checkpoint where the checkout has no trained weights: it answers nonsense, and the
 /// window shows nonsense as well as sense.
 fn stand_in() -> &'static [&'static str] {

@@ -39,7 +39,8 @@ fn assert_close(what: &str, ours: &Tensor, theirs: &Tensor) {
 #[test]
 fn siglip_is_candles_siglip() {
     let (case, vlm, config, weights) = case("llava-siglip-llama-layers");
-    let sizes: VisionConfig = serde_json::from_value(config["vision_config"].clone()).expect("sizes");
+    let sizes: VisionConfig =
+        serde_json::from_value(config["vision_config"].clone()).expect("sizes");
     let theirs = VisionModel::new(&sizes, false, weights.pp("vision_tower.vision_model"));
     let theirs = theirs.expect("their tower");
     let pixel_values = case.floats("pixel_values");

@@ -31,7 +31,8 @@ pub struct Trial {
     pub hit: bool,
     /// The right answer, for the baseline of always giving the most frequent one.
     pub truth: String,
-    /// For looked-at boxes: whether the middle of the picture lies inside, and its share of area.
+    /// For looked-at boxes: whether the middle of the picture would have been right, and how
+    /// often any place would.
     pub blind: Option<(bool, f64)>,
 }
 
@@ -142,6 +143,13 @@ fn judge_evidence(qa: &Qa, answer: &Answer, scene: &Scene, trials: &mut Vec<Tria
             None => continue,
         };
         let hit = evidence.is_some_and(|evidence| inside(evidence.peak, mention.bbox));
+        let on_one = qa.mentions.iter().filter(|other| other.span == mention.span).count() == 1;
+        if on_one {
+            let good = evidence.is_some_and(|evidence| iou(evidence.bbox, mention.bbox) >= 0.5);
+            let central = iou(middle(scene), mention.bbox) >= 0.5;
+            let blind = Some((central, 0.0));
+            trials.push(Trial { blind, ..Trial::answer("box_acc50", good, "") });
+        }
         trials.push(Trial {
             blind: Some(blind(mention, scene)),
             ..Trial::answer("attended_region_hit", hit, "")
@@ -164,6 +172,22 @@ fn strongest<'a>(answer: &'a Answer, span: &std::ops::Range<usize>) -> Option<&'
 
 fn inside((x, y): (f32, f32), [x0, y0, x1, y1]: [u32; 4]) -> bool {
     x >= x0 as f32 && x < x1 as f32 && y >= y0 as f32 && y < y1 as f32
+}
+
+/// Shared area of two boxes over their joint area.
+fn iou(a: [f32; 4], b: [u32; 4]) -> f32 {
+    let b = b.map(|v| v as f32);
+    let side = |low: usize| (a[low + 2].min(b[low + 2]) - a[low].max(b[low])).max(0.0);
+    let area = |[x0, y0, x1, y1]: [f32; 4]| (x1 - x0) * (y1 - y0);
+    let shared = side(0) * side(1);
+    shared / (area(a) + area(b) - shared).max(f32::MIN_POSITIVE)
+}
+
+/// The middle of the picture, half as wide and high.
+fn middle(scene: &Scene) -> [f32; 4] {
+    let (width, height) = scene.image.dimensions();
+    let (w, h) = (width as f32, height as f32);
+    [w / 4.0, h / 4.0, w * 0.75, h * 0.75]
 }
 
 /// What looking at the middle, or anywhere, would hit.

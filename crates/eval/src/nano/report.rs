@@ -37,6 +37,9 @@ pub struct Measured {
     pub first_seed: u64,
     /// Number of scenes.
     pub n_scenes: u64,
+    /// Whether they were drawn in the style that no training scene shows.
+    #[serde(default)]
+    pub held_out_style: bool,
     /// SHA-256 over the model's files.
     pub model: String,
     /// Wall time of the measurement.
@@ -78,9 +81,11 @@ impl fmt::Display for Report {
             write_row(f, name, metric)?;
         }
         let Measured { date, build, first_seed, n_scenes, seconds, stored, .. } = &self.measured;
+        let style = if self.measured.held_out_style { ", held-out style" } else { "" };
         let how = if *stored { "Stored" } else { "Measured now" };
         let last = first_seed + n_scenes;
-        write!(f, "\n{how}: {date}, build {build}, seeds {first_seed}..{last}, {seconds:.0} s")?;
+        let on = format!("seeds {first_seed}..{last}{style}");
+        write!(f, "\n{how}: {date}, build {build}, {on}, {seconds:.0} s")?;
         if *stored {
             write!(f, " (--fresh measures again)")?;
         }
@@ -131,6 +136,7 @@ mod tests {
                 build: "0.1.0".into(),
                 first_seed: 10,
                 n_scenes: 4,
+                held_out_style: false,
                 model: "abc".into(),
                 seconds: 1.0,
                 stored: true,

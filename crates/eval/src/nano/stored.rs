@@ -4,14 +4,14 @@
 //! for the very model and seeds it was measured with. Losing one loses nothing but time.
 
 use crate::Error;
+use crate::nano::Sample;
 use crate::nano::report::{Measured, Report};
 use sha2::{Digest, Sha256};
-use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Raised when a figure's definition changes: reports from before then do not count.
-const DEFINITION: &str = "1";
+const DEFINITION: &str = "2";
 
 /// What a report is filed under: the model's files, the definition of the figures.
 pub fn model_key(model_dir: &Path) -> Result<String, Error> {
@@ -47,12 +47,12 @@ fn model_files(model_dir: &Path) -> Result<Vec<PathBuf>, Error> {
 }
 
 /// The report of an earlier run on this model and these seeds, marked as stored.
-pub fn find(model_dir: &Path, model: &str, seeds: &Range<u64>) -> Option<Report> {
-    let kept = [Some(model_dir.join("eval.json")), cache_file(model, seeds)];
+pub fn find(model_dir: &Path, model: &str, sample: &Sample) -> Option<Report> {
+    let kept = [Some(model_dir.join("eval.json")), cache_file(model, sample)];
     let fits = |report: &Report| {
-        let Measured { first_seed, n_scenes, .. } = report.measured;
-        let measured_on = first_seed..first_seed + n_scenes;
-        report.measured.model == model && measured_on == *seeds
+        let Measured { first_seed, n_scenes, held_out_style, .. } = report.measured;
+        let seeds = first_seed..first_seed + n_scenes;
+        report.measured.model == model && Sample { seeds, held_out_style } == *sample
     };
     let read = |path: PathBuf| serde_json::from_slice::<Report>(&std::fs::read(path).ok()?).ok();
     let reports = kept.into_iter().flatten().filter_map(read).filter(fits);
@@ -62,8 +62,8 @@ pub fn find(model_dir: &Path, model: &str, seeds: &Range<u64>) -> Option<Report>
 }
 
 /// Keeps a report in the cache folder. A disk that refuses costs only the next run's time.
-pub fn keep(report: &Report, seeds: &Range<u64>) {
-    let Some(path) = cache_file(&report.measured.model, seeds) else { return };
+pub fn keep(report: &Report, sample: &Sample) {
+    let Some(path) = cache_file(&report.measured.model, sample) else { return };
     let Ok(text) = serde_json::to_vec_pretty(report) else { return };
     let Some(folder) = path.parent() else { return };
     let beside = path.with_extension("part");
@@ -76,12 +76,13 @@ pub fn keep(report: &Report, seeds: &Range<u64>) {
 }
 
 /// The user's cache folder, by each platform's custom.
-fn cache_file(model: &str, seeds: &Range<u64>) -> Option<PathBuf> {
+fn cache_file(model: &str, Sample { seeds, held_out_style }: &Sample) -> Option<PathBuf> {
     let set = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     let base = set("XDG_CACHE_HOME")
         .or_else(|| set("LOCALAPPDATA"))
         .or_else(|| set("HOME").map(|home| home.join(".cache")))?;
-    let name = format!("nano-{}-{}-{}.json", model.get(..16)?, seeds.start, seeds.end);
+    let style = if *held_out_style { "-style" } else { "" };
+    let name = format!("nano-{}-{}-{}{style}.json", model.get(..16)?, seeds.start, seeds.end);
     Some(base.join("sightline").join("eval").join(name))
 }
 

@@ -18,6 +18,8 @@ pub struct EvidenceHeads {
     pub null_token: usize,
     /// True when the model was trained so that these heads tell the truth.
     pub trained: bool,
+    /// True when they were also trained to follow how much of each image token a thing covers.
+    pub outlined: bool,
 }
 
 #[derive(Deserialize)]
@@ -25,6 +27,8 @@ struct File {
     heads: Vec<(usize, usize)>,
     #[serde(default)]
     null_token: usize,
+    #[serde(default)]
+    outlined: bool,
 }
 
 impl EvidenceHeads {
@@ -52,6 +56,7 @@ impl EvidenceHeads {
                 heads: file.heads,
                 null_token: file.null_token,
                 trained: true,
+                outlined: file.outlined,
             }),
         }
     }
@@ -63,7 +68,8 @@ impl EvidenceHeads {
         let layers = n / 4..(n - n / 4).max(n / 4 + 1).min(n.max(1));
         let heads =
             layers.flat_map(|layer| (0..text.num_attention_heads).map(move |head| (layer, head)));
-        EvidenceHeads { heads: heads.collect(), null_token: 0, trained: false }
+        let heads = heads.collect();
+        EvidenceHeads { heads, null_token: 0, trained: false, outlined: false }
     }
 
     /// The layers to probe.

@@ -25,6 +25,7 @@ pub struct Word {
 /// Finds words and their evidence while tokens arrive.
 pub struct WordFinder {
     trained: bool,
+    outlined: bool,
     given: usize,
     /// The attention row of each token.
     rows: Vec<Option<Vec<f32>>>,
@@ -32,7 +33,8 @@ pub struct WordFinder {
 
 impl WordFinder {
     pub fn new(heads: &EvidenceHeads) -> WordFinder {
-        WordFinder { trained: heads.trained, given: 0, rows: Vec::new() }
+        let (trained, outlined) = (heads.trained, heads.outlined);
+        WordFinder { trained, outlined, given: 0, rows: Vec::new() }
     }
 
     /// What the next token rests on, from the attention row that predicts it.
@@ -71,10 +73,11 @@ impl WordFinder {
         let (image, map) = maps.max_by(|a, b| peak(&a.1).total_cmp(&peak(&b.1)))?;
         if self.trained {
             let strength = map.values.clone();
-            return Some(region(image, map, &strength)).filter(|e| e.score >= MIN_TRAINED_SCORE);
+            let found = region(image, map, &strength, self.outlined);
+            return Some(found).filter(|e| e.score >= MIN_TRAINED_SCORE);
         }
         let strength = self.relative(&map, image, spans);
-        Some(region(image, map, &strength))
+        Some(region(image, map, &strength, false))
     }
 
     /// The map divided by the answer's own mean map.
@@ -182,7 +185,8 @@ mod tests {
             .iter()
             .map(|text| Step { token: 0, text: text.to_string(), logprob: 0.0, evidence: None })
             .collect();
-        let heads = EvidenceHeads { heads: vec![(0, 0)], null_token: 0, trained: true };
+        let heads =
+            EvidenceHeads { heads: vec![(0, 0)], null_token: 0, trained: true, outlined: false };
         let mut finder = WordFinder::new(&heads);
         let (mut text, mut words) = (String::new(), Vec::new());
         for n in 1..=steps.len() {
