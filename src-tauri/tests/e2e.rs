@@ -98,10 +98,11 @@ async fn a_window_closed_while_it_answers_ends_at_once() {
             return window.close().await;
         }
         window.until("document.querySelector('#picture-frame img').naturalWidth > 0").await;
-        window.ask("What is in the picture?").await;
-        window.close().await;
+        let process = window::process("closed while answering.png").expect("the program runs");
+        window.ask("Describe the picture.").await;
+        window::press_close(process).expect("the window is told to close");
         for _ in 0..100 {
-            if !window::is_running("closed while answering.png") {
+            if window::process("closed while answering.png").is_none() {
                 return;
             }
             tokio::time::sleep(Duration::from_millis(100)).await;

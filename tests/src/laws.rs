@@ -1,15 +1,15 @@
 //! Laws: what must hold of the engine whatever the weights, on the tiny parity checkpoints.
 //!
-//! Cached = uncached, a probe changes nothing, a follow-up answers as a fresh conversation does,
-//! the same seed gives the same words, and what is cancelled stops.
+//! Cached = uncached, batched = single, a probe changes nothing, a follow-up answers as a fresh
+//! conversation does, the same seed gives the same words, and what is cancelled stops.
 
-use candle_core::Device;
+use candle_core::{Device, Tensor};
 use image::{Rgb, RgbImage};
 use std::path::{Path, PathBuf};
 use vlm::explain::EvidenceHeads;
 use vlm::generate::{Answer, Cancel, Event, GenerateOptions, Session, Stop};
-use vlm::processor::{Message, Processor};
-use vlm::{Config, Vlm};
+use vlm::processor::{Inputs, Message, Processor};
+use vlm::{Config, Mask, Positions, Probe, Vlm};
 
 const CHECKPOINTS: [&str; 2] = ["llava-clip-llama", "smolvlm-llama-tiles"];
 
@@ -88,6 +88,47 @@ fn a_second_picture_is_no_reason_to_read_the_first_again() {
     let kept = ask(&model, &mut session, &messages, &options());
     let fresh = ask(&model, &mut Session::new(model.heads.clone()), &messages, &options());
     assert_same(&kept, &fresh, "two pictures");
+}
+
+/// Logits `(B, T, V)` of prompts laid side by side, the shorter ones padded at the end.
+fn logits(model: &Model, prompts: &[Inputs]) -> Tensor {
+    let t = prompts.iter().map(|inputs| inputs.input_ids.len()).max().unwrap_or(0);
+    let padded = |inputs: &Inputs| {
+        let mut ids = inputs.input_ids.clone();
+        ids.resize(t, 0);
+        ids
+    };
+    let ids: Vec<u32> = prompts.iter().flat_map(padded).collect();
+    let pixels = prompts.iter().map(|inputs| inputs.pixel_values.as_ref().expect("pixels"));
+    let pixels = Tensor::cat(&pixels.collect::<Vec<_>>(), 0).expect("one batch of tiles");
+    let embeds = model.vlm.encode_images(&pixels).expect("image embeddings");
+    let merged = model.vlm.merge_batch(&ids, prompts.len(), &embeds).expect("embeddings");
+    let (positions, mask) = (Positions::From(0), Mask::Causal);
+    let hidden = model.vlm.forward(&merged, &positions, &mask, None, &mut Probe::none());
+    model.vlm.logits(&hidden.expect("hidden states")).expect("logits")
+}
+
+#[test]
+fn a_batch_computes_what_each_computes_alone() {
+    for name in CHECKPOINTS {
+        let model = model(name);
+        let prepare = |(text, hue): (&str, u8)| {
+            let messages = [Message::user(1, text)];
+            model.processor.prepare(&messages, &[picture(hue)]).expect("a prompt")
+        };
+        let prompts = [("what is this", 10), ("where is it", 90), ("which colour is the car", 200)];
+        let prompts = prompts.map(prepare);
+        let together = logits(&model, &prompts);
+        for (i, prompt) in prompts.iter().enumerate() {
+            let alone = logits(&model, std::slice::from_ref(prompt));
+            let n_tokens = prompt.input_ids.len();
+            let own = together.narrow(0, i, 1).and_then(|row| row.narrow(1, 0, n_tokens));
+            let apart = (own.expect("a row") - &alone).and_then(|d| d.abs()?.max_all());
+            let apart = apart.and_then(|d| d.to_scalar::<f32>()).expect("a number");
+            let largest = alone.abs().and_then(|t| t.max_all()?.to_scalar::<f32>());
+            assert!(apart <= 1e-5 * largest.expect("a number"), "{name}, prompt {i}: {apart}");
+        }
+    }
 }
 
 #[test]

@@ -44,7 +44,8 @@ fn page() -> Result<String> {
         let word = |key: &str| package[key].as_str().unwrap_or("not stated").to_owned();
         let licence = word("license").replace('/', " OR ");
         let licence = licence.split_whitespace().collect::<Vec<_>>().join(" ");
-        by_licence.entry(licence).or_default().push(format!("{} {}", word("name"), word("version")));
+        let package = format!("{} {}", word("name"), word("version"));
+        by_licence.entry(licence).or_default().push(package);
     }
     let mut page = HEAD.to_owned();
     for (licence, mut names) in by_licence {

@@ -46,7 +46,9 @@ pub struct AppState {
 #[serde(tag = "type", rename_all = "camelCase")]
 pub enum ModelState {
     /// A model is being read. Questions wait for it.
-    Loading { name: String },
+    Loading {
+        name: String,
+    },
     Ready(ModelCard),
     Failed(ApiError),
 }

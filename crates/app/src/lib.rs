@@ -6,11 +6,11 @@ pub mod api;
 mod application;
 mod failure;
 
-mod models;
 mod card;
+mod models;
 
-mod pictures;
 mod chats;
+mod pictures;
 
 mod engine;
 mod telling;

@@ -132,9 +132,9 @@ impl Ask {
         }
         let picture = draw::evidence(&panels, text, words);
         let mut png = std::io::Cursor::new(Vec::new());
-        picture.write_to(&mut png, image::ImageFormat::Png).map_err(|error| {
-            Problem::new(format!("the evidence cannot be drawn: {error}"), "")
-        })?;
+        picture
+            .write_to(&mut png, image::ImageFormat::Png)
+            .map_err(|error| Problem::new(format!("the evidence cannot be drawn: {error}"), ""))?;
         crate::output::write(path, png.get_ref())?;
         eprintln!("evidence: {}", path.display());
         Ok(())

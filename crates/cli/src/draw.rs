@@ -109,9 +109,8 @@ fn mark(
     let (width, height) = (text_width(&text, LABEL) as i32 + 12, (LABEL * 1.35) as i32);
     let x = x0.min(canvas.width() as i32 - width - 4).max(4);
     let mut y = if y0 - height >= top { y0 - height } else { y0 };
-    let hides = |l: &[i32; 4], y: i32| {
-        x < l[2] && x + width > l[0] && y < l[3] && y + height > l[1]
-    };
+    let hides =
+        |l: &[i32; 4], y: i32| x < l[2] && x + width > l[0] && y < l[3] && y + height > l[1];
     while labels.iter().any(|label| hides(&label.bbox, y)) {
         y += height + 1;
     }

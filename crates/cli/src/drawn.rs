@@ -32,7 +32,8 @@ impl Scenes {
             let drawn = scene.image.write_to(&mut png, image::ImageFormat::Png);
             drawn.map_err(|error| Problem::new(format!("scene {seed}: {error}"), ""))?;
             let truth = serde_json::to_vec_pretty(&scene.truth());
-            let truth = truth.map_err(|error| Problem::new(format!("scene {seed}: {error}"), ""))?;
+            let truth =
+                truth.map_err(|error| Problem::new(format!("scene {seed}: {error}"), ""))?;
             let file = |ending: &str| self.out.join(format!("scene-{seed}.{ending}"));
             crate::output::write(&file("png"), png.get_ref())?;
             crate::output::write(&file("json"), &truth)?;

@@ -60,9 +60,8 @@ impl Forward {
             ("image_embeds", image_embeds.contiguous()?),
             ("logits", logits.contiguous()?),
         ]);
-        let bytes = safetensors::serialize(&tensors, None).map_err(|error| {
-            Problem::new(format!("the tensors cannot be written: {error}"), "")
-        })?;
+        let bytes = safetensors::serialize(&tensors, None)
+            .map_err(|error| Problem::new(format!("the tensors cannot be written: {error}"), ""))?;
         crate::output::write(&self.out, &bytes)
     }
 

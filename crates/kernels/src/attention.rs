@@ -193,12 +193,7 @@ pub fn backward(gradients: Gradients, operands: Operands, grad: &[f32], sizes: S
 }
 
 /// One query head: `dq` overwritten; `dk` and `dv` overwritten or added to, as `start` says.
-fn backward_head(
-    operands: &Operands,
-    head: &Head,
-    of: Gradients,
-    (grad, start): (&[f32], Start),
-) {
+fn backward_head(operands: &Operands, head: &Head, of: Gradients, (grad, start): (&[f32], Start)) {
     let (n_queries, n_keys) = (head.q.rows, head.k.rows);
     let grad = Mat::new(grad, n_queries, head.q.cols);
     SCRATCH.with_borrow_mut(|(weights, d_scores)| {

@@ -17,7 +17,6 @@ pub mod attention;
 pub mod gemm;
 pub mod loss;
 pub mod norm;
-pub mod optimizer;
 pub mod rope;
 pub mod softmax;
 

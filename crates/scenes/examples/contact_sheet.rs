@@ -3,8 +3,8 @@
 
 use std::time::Instant;
 
-use image::{imageops, Rgb, RgbImage};
-use scenes::{collage, questions, scene, Mix, Options, Scene, SceneKind};
+use image::{Rgb, RgbImage, imageops};
+use scenes::{Mix, Options, Scene, SceneKind, collage, questions, scene};
 
 const COLUMNS: u32 = 8;
 const ROWS: u32 = 5;

@@ -3,10 +3,10 @@
 
 use crate::background::Background;
 use crate::canvas::{Canvas, Photo, Pose};
-use crate::class::{classes, Grammar, Theme};
+use crate::class::{Grammar, Theme, classes};
 use crate::colour::Colour;
-use crate::rng::Rng;
 use crate::page;
+use crate::rng::Rng;
 use crate::scene::{Plan, Scene, SceneKind, Thing};
 use crate::sprite::renderings;
 

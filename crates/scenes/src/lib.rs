@@ -22,12 +22,12 @@ mod text;
 mod truth;
 mod words;
 
-pub use class::{class_named, classes, Class, Grammar, Theme};
+pub use class::{Class, Grammar, Theme, class_named, classes};
 pub use colour::Colour;
-pub use compose::{collage, scene, Mix, Options};
-pub use place::{placed, Place};
-pub use question::{questions, Existence, Mention, Qa, QaKind};
-pub use relation::{relations, Relation};
+pub use compose::{Mix, Options, collage, scene};
+pub use place::{Place, placed};
+pub use question::{Existence, Mention, Qa, QaKind, questions};
+pub use relation::{Relation, relations};
 pub use scene::{Mask, Object, Panel, PanelRole, Scene, SceneKind, TextItem, TextRole};
 pub use truth::{ClassCount, ObjectTruth, Truth};
 pub use words::caption_vocabulary;

@@ -6,7 +6,7 @@ use crate::colour::Colour;
 use crate::compose::Composer;
 use crate::rng::Rng;
 use crate::scene::{Panel, PanelRole, TextRole};
-use crate::text::{width, Line, N_FONTS};
+use crate::text::{Line, N_FONTS, width};
 
 /// A board with one to three words; often a thing beside it.
 pub(crate) fn sign(composer: &mut Composer) {
@@ -189,10 +189,8 @@ pub(crate) fn chart(composer: &mut Composer) {
             paint: jittered(rng, colours[i]),
             radius: 0.0,
         });
-        let texts = [
-            (label, 184.0, TextRole::Label),
-            (values[i].to_string(), top - 4.0, TextRole::Value),
-        ];
+        let texts =
+            [(label, 184.0, TextRole::Label), (values[i].to_string(), top - 4.0, TextRole::Value)];
         for (text, y, role) in texts {
             let x = middle * unit - width(&text, font, em) / 2.0;
             let line = Line { text, font, em, x, y: y * unit, paint: [22.0; 3] };

@@ -5,8 +5,8 @@ use std::ops::Range;
 
 use serde::Serialize;
 
-use crate::class::{classes, Grammar};
-use crate::place::{placed, Place};
+use crate::class::{Grammar, classes};
+use crate::place::{Place, placed};
 use crate::rng::Rng;
 use crate::scene::{Object, Scene, SceneKind};
 use crate::{reading, relation};
@@ -289,12 +289,8 @@ const POPULAR: [&str; 16] = [
     "circle", "star", "horse", "clock",
 ];
 
-const EXISTS: [&str; 4] = [
-    "Is there {} in the picture?",
-    "Is there {} here?",
-    "Do you see {}?",
-    "Can you see {}?",
-];
+const EXISTS: [&str; 4] =
+    ["Is there {} in the picture?", "Is there {} here?", "Do you see {}?", "Can you see {}?"];
 
 fn existence(scene: &Scene, rng: &mut Rng, out: &mut Vec<Qa>) {
     let pairs = if scene.objects.len() > 1 { 2 } else { 1 };

@@ -2,7 +2,7 @@
 
 use crate::class::article;
 use crate::page::{ITEMS, NAMES};
-use crate::question::{worded, yes_no, Answer, Qa, QaKind};
+use crate::question::{Answer, Qa, QaKind, worded, yes_no};
 use crate::rng::Rng;
 use crate::scene::{Panel, PanelRole, Scene, SceneKind, TextItem, TextRole};
 

@@ -1,7 +1,7 @@
 //! Left, right, above, below: between things that stand clearly so.
 
 use crate::class::classes;
-use crate::question::{unique, yes_no, Answer, Qa, QaKind};
+use crate::question::{Answer, Qa, QaKind, unique, yes_no};
 use crate::rng::Rng;
 use crate::scene::{Object, Scene};
 

@@ -8,7 +8,7 @@ use crate::background::Background;
 use crate::canvas::{Canvas, Photo, Pose};
 use crate::class::classes;
 use crate::colour::Colour;
-use crate::sprite::{renderings, Sprite};
+use crate::sprite::{Sprite, renderings};
 use crate::text::Line;
 
 /// What kind of picture a scene is.

@@ -16,9 +16,7 @@ pub(crate) fn coverage(name: &str, side: usize) -> Vec<u8> {
 fn pixel(name: &str, x: usize, y: usize, side: usize) -> u8 {
     let mut hits = 0;
     for sample in 0..16 {
-        let at = |p: usize, s: usize| {
-            (p as f32 + (s as f32 + 0.5) / 4.0) / side as f32 * 2.0 - 1.0
-        };
+        let at = |p: usize, s: usize| (p as f32 + (s as f32 + 0.5) / 4.0) / side as f32 * 2.0 - 1.0;
         hits += u32::from(inside(name, at(x, sample % 4), at(y, sample / 4)));
     }
     (hits * 255 / 16) as u8

@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 
 use serde::Deserialize;
 
-use crate::class::{classes, Theme};
+use crate::class::{Theme, classes};
 use crate::shape;
 
 /// One size of a sprite: premultiplied RGBA and the share of each pixel that takes a tint.
@@ -118,11 +118,8 @@ fn load_style(style: &Style) -> Vec<(usize, Sprite)> {
         let mut pixels = Vec::with_capacity((width * height) as usize);
         for row in *y..y + height {
             for column in *x..x + width {
-                let tint_share = if classes()[class].tintable {
-                    tint.get_pixel(column, row).0[0]
-                } else {
-                    0
-                };
+                let tint_share =
+                    if classes()[class].tintable { tint.get_pixel(column, row).0[0] } else { 0 };
                 pixels.push(premultiplied(picture.get_pixel(column, row).0, tint_share));
             }
         }

@@ -7,7 +7,7 @@ use std::sync::OnceLock;
 use serde::Deserialize;
 
 use crate::canvas::{Canvas, Pose};
-use crate::sprite::{decode, stencil, Sprite};
+use crate::sprite::{Sprite, decode, stencil};
 
 /// One line of text in a plan.
 #[derive(Clone, Debug)]

@@ -2,9 +2,9 @@
 
 use serde::Serialize;
 
-use crate::place::{placed, Place};
-use crate::question::{questions, Qa};
-use crate::relation::{relations, Relation};
+use crate::place::{Place, placed};
+use crate::question::{Qa, questions};
+use crate::relation::{Relation, relations};
 use crate::scene::{Object, Panel, Scene, SceneKind, TextItem};
 
 /// The truth about one scene. Boxes are x0, y0, x1, y1 in pixels, the last two exclusive;

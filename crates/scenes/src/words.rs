@@ -1,6 +1,6 @@
 //! What the world can say, as plain text: material for a tokenizer.
 
-use crate::compose::{scene, Options};
+use crate::compose::{Options, scene};
 use crate::question::questions;
 
 /// Questions and answers of `n_scenes` scenes, one string each.

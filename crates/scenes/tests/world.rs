@@ -5,8 +5,8 @@ use std::time::Instant;
 
 use image::RgbImage;
 use scenes::{
-    classes, collage, questions, scene, Colour, Existence, Grammar, Mix, Options, Qa, QaKind,
-    Scene, SceneKind, Theme,
+    Colour, Existence, Grammar, Mix, Options, Qa, QaKind, Scene, SceneKind, Theme, classes,
+    collage, questions, scene,
 };
 
 const KINDS: [SceneKind; 7] = [

@@ -171,9 +171,8 @@ impl Writer<'_> {
         for (id, span) in tokens.iter().cloned().chain([(self.speech.end, 0..0)]) {
             let row = self.row.ids.len() - 1;
             // The encoded text has one leading space that the answer's byte spans do not count.
-            let touches = |m: &&scenes::Mention| {
-                m.span.start + 1 < span.end && span.start < m.span.end + 1
-            };
+            let touches =
+                |m: &&scenes::Mention| m.span.start + 1 < span.end && span.start < m.span.end + 1;
             let boxes: Vec<_> = qa.mentions.iter().filter(touches).map(|m| m.bbox).collect();
             let sure = !boxes.is_empty() || qa.answer == "No.";
             let weight = if sure { 1.0 } else { FUNCTION_WORD_WEIGHT };

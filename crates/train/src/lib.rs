@@ -5,34 +5,35 @@
 //! that answers in the window: there is no second implementation. The crate knows nothing of
 //! command lines or progress bars; it reports through callbacks.
 
-mod error;
-mod recipe;
-mod vocabulary;
-mod parameters;
-mod optimizer;
-mod dialogue;
-mod grounding;
 mod batch;
-mod contrast;
-mod models;
-mod objective;
-mod sampling;
-mod replicas;
 mod checkpoint;
+mod contrast;
 mod curve;
+mod dialogue;
+mod error;
 mod evaluate;
 mod export;
+mod grounding;
+mod models;
+mod objective;
+mod optimizer;
+mod parameters;
+mod recipe;
+mod replicas;
 mod run;
+mod sampling;
+mod step;
+mod vocabulary;
 
 #[cfg(test)]
 mod tests;
 
-pub use error::Error;
-pub use recipe::{Evidence, Objective, Recipe, SceneMix, Stage, TextTowerShape, Weights};
-pub use vocabulary::{Speech, build_nano_tokenizer, build_tokenizer};
-pub use parameters::{Parameters, module_of};
-pub use optimizer::{Optimizer, learning_rate};
 pub use checkpoint::{Checkpoint, Progress};
+pub use error::Error;
 pub use evaluate::{Score, Scores};
 pub use export::export;
+pub use optimizer::{Optimizer, learning_rate};
+pub use parameters::{Parameters, module_of};
+pub use recipe::{Evidence, Objective, Recipe, SceneMix, Stage, TextTowerShape, Weights};
 pub use run::{Cancel, Event, run};
+pub use vocabulary::{Speech, build_nano_tokenizer, build_tokenizer};

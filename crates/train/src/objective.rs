@@ -165,11 +165,7 @@ fn dialogue(
 
 /// Image tokens read as words: cross-entropy of the final norm and the unembedding on the
 /// projector's output, against the name and the colour of the object under each token.
-fn lens(
-    models: &Models,
-    scenes: &[Scene],
-    image_embeds: &Tensor,
-) -> Result<Option<Tensor>, Error> {
+fn lens(models: &Models, scenes: &[Scene], image_embeds: &Tensor) -> Result<Option<Tensor>, Error> {
     let Some(lens) = Lens::new(scenes, models.tokens, |c| models.names[c], |c| models.colour(c))?
     else {
         return Ok(None);

@@ -4,10 +4,11 @@
 //! Gradients arrive as one list for each data-parallel copy and are summed in copy order, so a
 //! run gives the same numbers every time. It does not know where gradients come from.
 
+mod muon;
+
 use std::collections::BTreeMap;
 
 use candle_core::{CpuStorage, Device, InplaceOp2, Layout, Tensor, Var};
-use kernels::gemm::{Mat, Out, Precision, Start, gemm_on_this_thread};
 
 use crate::Error;
 use crate::recipe::Stage;
@@ -16,11 +17,6 @@ use crate::replicas::Replicas;
 const BETA1: f32 = 0.9;
 const BETA2: f32 = 0.95;
 const EPS: f32 = 1e-8;
-/// Momentum of Muon, applied in Nesterov's form.
-const MOMENTUM: f32 = 0.95;
-/// Root mean square of an AdamW update, which Muon's are scaled to, so that one learning rate
-/// serves both (Liu et al. 2025, arXiv 2502.16982, section 2.2).
-const UPDATE_RMS: f32 = 0.2;
 
 /// How a weight is moved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,9 +96,13 @@ impl Optimizer {
             let moments = &self.moments[*name];
             let (weight, scale) = (group.var.as_tensor(), scale as f32);
             if group.rule == Rule::Muon {
-                moments.inplace_op2(gradient, &Accumulate { scale })?;
-                let update = orthogonal(weight.dims2()?, (moments, gradient), scale)?;
-                return Ok(weight.inplace_op2(&update, &Move::new(group, rate))?);
+                let decay = rate * group.factor * group.decay;
+                return muon::step(
+                    weight,
+                    moments,
+                    (gradient, scale),
+                    (rate * group.factor, decay),
+                );
             }
             moments.inplace_op2(gradient, &Gather { scale })?;
             Ok(weight.inplace_op2(moments, &self.apply(group, rate))?)
@@ -204,117 +204,7 @@ impl InplaceOp2 for Apply {
     }
 }
 
-/// Muon's momentum: `self` the running mean, then the gradient, both of the weight's size.
-struct Accumulate {
-    scale: f32,
-}
-
-impl InplaceOp2 for Accumulate {
-    fn name(&self) -> &'static str {
-        "muon-momentum"
-    }
-
-    fn cpu_fwd(
-        &self,
-        momentum: &mut CpuStorage,
-        _: &Layout,
-        gradient: &CpuStorage,
-        layout: &Layout,
-    ) -> candle_core::Result<()> {
-        let CpuStorage::F32(momentum) = momentum else { candle_core::bail!("moments are f32") };
-        for (m, &g) in momentum.iter_mut().zip(values(gradient, layout)?) {
-            *m = MOMENTUM * *m + (1.0 - MOMENTUM) * g * self.scale;
-        }
-        Ok(())
-    }
-}
-
-/// Coefficients of the quintic that pulls every singular value towards 1 (Jordan et al. 2024).
-const QUINTIC: (f32, f32, f32) = (3.4445, -4.7750, 2.0315);
-const N_QUINTICS: usize = 5;
-
-/// A matrix with the singular vectors of `MOMENTUM · momentum + (1 − MOMENTUM) · gradient` and
-/// singular values near 1, `(rows, cols)`.
-fn orthogonal(
-    (rows, cols): (usize, usize),
-    (momentum, gradient): (&Tensor, &Tensor),
-    scale: f32,
-) -> Result<Tensor, Error> {
-    let ahead = f64::from((1.0 - MOMENTUM) * scale);
-    let x = ((momentum.reshape((rows, cols))? * f64::from(MOMENTUM))?
-        + (gradient.reshape((rows, cols))? * ahead)?)?;
-    let length = f64::from(x.sqr()?.sum_all()?.to_scalar::<f32>()?).sqrt();
-    let x = (x * (1.0 / (length + 1e-7)))?;
-    let mut x = x.flatten_all()?.to_vec1::<f32>()?;
-    // The Gram matrix of the shorter side: of rows, else of columns.
-    let n = rows.min(cols);
-    let (mut gram, mut poly) = (vec![0f32; n * n], vec![0f32; n * n]);
-    let mut next = vec![0f32; x.len()];
-    for _ in 0..N_QUINTICS {
-        let m = Mat::new(&x, rows, cols);
-        let (left, right) = if rows <= cols { (m, m.t()) } else { (m.t(), m) };
-        product(&mut gram, left, right);
-        let g = Mat::new(&gram, n, n);
-        product(&mut poly, g, g);
-        for (p, &g) in poly.iter_mut().zip(&gram) {
-            *p = QUINTIC.2 * *p + QUINTIC.1 * g;
-        }
-        (0..n).for_each(|i| poly[i * n + i] += QUINTIC.0);
-        let p = Mat::new(&poly, n, n);
-        let (a, b) = if rows <= cols { (p, m) } else { (m, p) };
-        product(&mut next, a, b);
-        std::mem::swap(&mut x, &mut next);
-    }
-    Ok(Tensor::from_vec(x, (rows, cols), &Device::Cpu)?)
-}
-
-/// `out = a · b`, dense.
-fn product(out: &mut [f32], a: Mat, b: Mat) {
-    let out = Out { data: out, row_stride: b.cols };
-    gemm_on_this_thread(out, a, b, Start::Zero, Precision::F32);
-}
-
-/// A step along Muon's update.
-struct Move {
-    rate: f32,
-    keep: f32,
-}
-
-impl Move {
-    fn new(group: &Group, rate: f64) -> Self {
-        let rate = rate * group.factor;
-        let longer = group.var.dims().iter().copied().max().unwrap_or(1) as f64;
-        Self {
-            rate: (rate * f64::from(UPDATE_RMS) * longer.sqrt()) as f32,
-            keep: (1.0 - rate * group.decay) as f32,
-        }
-    }
-}
-
-impl InplaceOp2 for Move {
-    fn name(&self) -> &'static str {
-        "muon"
-    }
-
-    fn cpu_fwd(
-        &self,
-        weight: &mut CpuStorage,
-        layout: &Layout,
-        update: &CpuStorage,
-        update_layout: &Layout,
-    ) -> candle_core::Result<()> {
-        let weight = weights(weight, layout)?;
-        for (w, &u) in weight.iter_mut().zip(values(update, update_layout)?) {
-            *w = *w * self.keep - self.rate * u;
-        }
-        Ok(())
-    }
-}
-
-fn weights<'a>(
-    storage: &'a mut CpuStorage,
-    layout: &Layout,
-) -> candle_core::Result<&'a mut [f32]> {
+fn weights<'a>(storage: &'a mut CpuStorage, layout: &Layout) -> candle_core::Result<&'a mut [f32]> {
     let Some((start, end)) = layout.contiguous_offsets() else {
         candle_core::bail!("a trained weight must be contiguous")
     };

@@ -76,10 +76,9 @@ impl Parameters {
             return Err(Error::Model(format!("there is no attention layer {layer}")));
         };
         let rows = query.as_detached_tensor().narrow(0, head * width, width)?;
-        let tied = key.as_detached_tensor().slice_assign(
-            &[head * width..(head + 1) * width, 0..key.dim(1)?],
-            &rows,
-        )?;
+        let tied = key
+            .as_detached_tensor()
+            .slice_assign(&[head * width..(head + 1) * width, 0..key.dim(1)?], &rows)?;
         Ok(key.set(&tied)?)
     }
 }

@@ -3,30 +3,17 @@
 //!
 //! A copy's thread is a pool of one: nothing it calls wakes another thread, which two copies on
 //! two cores would only fight over. Stacks are large because a graph's walk is recursive. It
-//! knows no optimiser.
+//! does not know what the copies work on.
 
-use std::collections::BTreeMap;
-
-use candle_core::Tensor;
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
 use crate::Error;
-use crate::models::Models;
-use crate::objective;
-use crate::optimizer::Group;
-use crate::recipe::Stage;
 
 const STACK_BYTES: usize = 64 << 20;
 
 /// The threads of the copies.
 pub(crate) struct Replicas {
     pools: Vec<ThreadPool>,
-}
-
-/// Gradients of each copy by weight name, and the mean of each part of the loss.
-pub(crate) struct Step {
-    pub(crate) gradients: Vec<BTreeMap<String, Tensor>>,
-    pub(crate) parts: Vec<(&'static str, f64)>,
 }
 
 impl Replicas {
@@ -72,55 +59,4 @@ impl Replicas {
         results.sort_by_key(|(i, _)| *i);
         results.into_iter().map(|(_, result)| result).collect()
     }
-
-    /// Splits `seeds` evenly over the copies and collects what each found.
-    pub(crate) fn step(
-        &self,
-        models: &Models,
-        stage: &Stage,
-        groups: &BTreeMap<String, Group>,
-        seeds: &[u64],
-    ) -> Result<Step, Error> {
-        let share = seeds.len().div_ceil(self.len()).max(1);
-        let shares: Vec<&[u64]> = seeds.chunks(share).collect();
-        let copies = self.map(&shares, |seeds| copy(models, stage, groups, seeds))?;
-        let mut gradients = Vec::new();
-        let mut parts: Vec<(&'static str, f64, usize)> = Vec::new();
-        for found in copies {
-            gradients.push(found.gradients);
-            for (name, value) in found.parts {
-                match parts.iter_mut().find(|(known, ..)| *known == name) {
-                    Some((_, sum, n)) => (*sum, *n) = (*sum + value, *n + 1),
-                    None => parts.push((name, value, 1)),
-                }
-            }
-        }
-        let parts = parts.into_iter().map(|(name, sum, n)| (name, sum / n as f64)).collect();
-        Ok(Step { gradients, parts })
-    }
-}
-
-struct Copy {
-    gradients: BTreeMap<String, Tensor>,
-    parts: Vec<(&'static str, f64)>,
-}
-
-fn copy(
-    models: &Models,
-    stage: &Stage,
-    groups: &BTreeMap<String, Group>,
-    seeds: &[u64],
-) -> Result<Copy, Error> {
-    let losses = objective::loss(models, stage, seeds)?;
-    if !f64::from(losses.total.to_scalar::<f32>()?).is_finite() {
-        return Err(Error::Diverged { step: seeds.first().copied().unwrap_or(0), what: "loss" });
-    }
-    let mut store = losses.total.backward()?;
-    let mut gradients = BTreeMap::new();
-    for (name, group) in groups {
-        if let Some(gradient) = store.remove(group.var.as_tensor()) {
-            gradients.insert(name.clone(), gradient);
-        }
-    }
-    Ok(Copy { gradients, parts: losses.parts })
 }

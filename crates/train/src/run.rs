@@ -19,6 +19,7 @@ use crate::optimizer::{Group, Optimizer, Rule, learning_rate};
 use crate::parameters::{Parameters, module_of};
 use crate::recipe::{Recipe, Stage};
 use crate::replicas::Replicas;
+use crate::step::Step;
 
 /// Steps between lines of the curve.
 const CURVE_STEPS: u64 = 10;
@@ -91,8 +92,7 @@ pub fn run(
     let state = start(recipe, &config, &folder.join(CHECKPOINT))?;
     let curve = Curve::open(&folder.join("curve.csv"), state.progress.step)?;
     let replicas = Replicas::new(recipe.threads)?;
-    let mut trainer =
-        Trainer { recipe, config, folder, replicas, state, curve, cancel, on_event };
+    let mut trainer = Trainer { recipe, config, folder, replicas, state, curve, cancel, on_event };
     while let Some(stage) = recipe.stages.get(trainer.state.progress.stage) {
         if !trainer.stage(stage)? {
             break;
@@ -226,10 +226,9 @@ impl Trainer<'_> {
         let first = stage.first_seed + progress.stage_images;
         let seeds: Vec<u64> = (first..first + stage.batch as u64).collect();
         let rate = learning_rate(stage, progress.stage_images);
-        let step = self.replicas.step(models, stage, groups, &seeds)?;
+        let step = Step::compute(&self.replicas, models, stage, groups, &seeds)?;
         let pace = (rate, stage.clip);
-        let norm =
-            self.state.optimizer.step(groups, step.gradients, pace, &self.replicas)?;
+        let norm = self.state.optimizer.step(groups, step.gradients, pace, &self.replicas)?;
         progress.stage_images += stage.batch as u64;
         progress.images += stage.batch as u64;
         progress.step += 1;

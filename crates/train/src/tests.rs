@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use crate::replicas::Replicas;
 use crate::run::{CHECKPOINT, Cancel, Event, run};
+use crate::step::Step;
 use crate::{Recipe, checkpoint, models};
 
 const CONFIG: &str = r#"{
@@ -141,7 +142,7 @@ fn two_rows_can_be_learned_by_heart() {
     let mut optimizer = crate::Optimizer::default();
     let replicas = Replicas::new(2).expect("threads");
     let mut loss_of_step = || {
-        let step = replicas.step(&models, &stage, &groups, &[7, 8]).expect("a step");
+        let step = Step::compute(&replicas, &models, &stage, &groups, &[7, 8]).expect("a step");
         let moved = optimizer.step(&groups, step.gradients, (5e-3, 1.0), &replicas);
         moved.expect("an update");
         step.parts.iter().find(|(name, _)| *name == "answer").map_or(f64::NAN, |p| p.1)

@@ -12,7 +12,7 @@ use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 use tokenizers::pre_tokenizers::digits::Digits;
 use tokenizers::pre_tokenizers::sequence::Sequence;
 use tokenizers::{AddedToken, PreTokenizerWrapper, Tokenizer, TokenizerBuilder};
-use tokenizers::{NormalizerWrapper, DecoderWrapper, PostProcessorWrapper};
+use tokenizers::{DecoderWrapper, NormalizerWrapper, PostProcessorWrapper};
 
 use crate::Error;
 

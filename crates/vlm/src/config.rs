@@ -182,6 +182,5 @@ pub(crate) fn unsupported(key: &str, found: &str, supported: &str) -> Error {
 
 pub(crate) fn read_json(path: &Path) -> Result<Value, Error> {
     let text = std::fs::read_to_string(path).map_err(|source| Error::io(path, source))?;
-    serde_json::from_str(&text)
-        .map_err(|source| Error::Json { path: path.to_path_buf(), source })
+    serde_json::from_str(&text).map_err(|source| Error::Json { path: path.to_path_buf(), source })
 }

@@ -20,7 +20,6 @@ pub mod language_model;
 pub mod projector;
 pub mod vision_encoder;
 
-
 use std::path::Path;
 
 use candle_core::{D, Device, Tensor};

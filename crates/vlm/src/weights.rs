@@ -118,9 +118,7 @@ impl TensorMap {
         }
         match (source, &self.files) {
             (Source::Loaded(tensor), _) => Ok(tensor),
-            (Source::Mapped(stored), Some(files)) => {
-                files.load(&stored, self.dtype, &self.device)
-            }
+            (Source::Mapped(stored), Some(files)) => files.load(&stored, self.dtype, &self.device),
             (Source::Mapped(_), None) => self.stand_in(dims),
         }
     }

@@ -8,6 +8,8 @@ use std::time::Duration;
 use fantoccini::actions::{InputSource, MouseActions, PointerAction};
 use fantoccini::{Client, ClientBuilder, Locator};
 use serde_json::{Map, Value, json};
+use x11rb::connection::Connection;
+use x11rb::protocol::xproto::{AtomEnum, ClientMessageEvent, ConnectionExt, EventMask};
 
 /// How often and how long a condition is waited for.
 const STEP: Duration = Duration::from_millis(50);
@@ -171,14 +173,38 @@ impl Window {
     }
 }
 
-/// Whether a program with this among its arguments runs.
-pub fn is_running(argument: &str) -> bool {
+/// The process of the program that has this among its arguments.
+pub fn process(argument: &str) -> Option<u32> {
     let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
-    let mut lines = processes.filter_map(|p| std::fs::read(p.path().join("cmdline")).ok());
-    lines.any(|line| {
+    let mut numbers = processes.filter_map(|p| p.file_name().to_str()?.parse().ok());
+    numbers.find(|number| {
+        let line = std::fs::read(format!("/proc/{number}/cmdline")).unwrap_or_default();
         let line = String::from_utf8_lossy(&line);
         line.contains("sightline-app") && line.contains(argument)
     })
+}
+
+/// Asks the windows of a process to close, as the button in their title bar does (ICCCM 4.2.8.1).
+pub fn press_close(process: u32) -> Result<(), Box<dyn std::error::Error>> {
+    let (server, screen) = x11rb::connect(display())?;
+    let number = |name: &str| -> Result<u32, Box<dyn std::error::Error>> {
+        Ok(server.intern_atom(false, name.as_bytes())?.reply()?.atom)
+    };
+    let (protocols, delete) = (number("WM_PROTOCOLS")?, number("WM_DELETE_WINDOW")?);
+    let owner = number("_NET_WM_PID")?;
+    let property = |window, name| -> Result<Vec<u32>, Box<dyn std::error::Error>> {
+        let reply = server.get_property(false, window, name, AtomEnum::ANY, 0, 32)?.reply()?;
+        Ok(reply.value32().into_iter().flatten().collect())
+    };
+    let windows = server.query_tree(server.setup().roots[screen].root)?.reply()?.children;
+    for window in windows {
+        if property(window, owner)? == [process] && property(window, protocols)?.contains(&delete) {
+            let data = [delete, x11rb::CURRENT_TIME, 0, 0, 0];
+            let message = ClientMessageEvent::new(32, window, protocols, data);
+            server.send_event(false, window, EventMask::NO_EVENT, message)?.check()?;
+        }
+    }
+    Ok(())
 }
 
 /// A tiny random checkpoint where the checkout has no trained weights: it answers nonsense, and the

@@ -36,9 +36,8 @@ impl Fixture {
         let case: Value = serde_json::from_str(&text).expect("JSON");
         let messages = case["messages"].as_array().expect("messages").iter().map(message);
         let n_images = case["images"].as_u64().expect("a count");
-        let images = (0..n_images).map(|i| {
-            pictures::open(&dir.join(format!("image-{i}.png"))).expect("a picture")
-        });
+        let images = (0..n_images)
+            .map(|i| pictures::open(&dir.join(format!("image-{i}.png"))).expect("a picture"));
         let path = dir.join("expected.safetensors");
         Fixture {
             messages: messages.collect(),

@@ -148,9 +148,8 @@ mod fast {
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512bf16")]
     pub(super) unsafe fn pack(s: Source, tile: &mut [PackedLine; 16], lines: Lines) {
         // SAFETY: the caller's promise.
-        let (mut rows, is_by_outer) = unsafe {
-            if s.inner_stride == 1 { (by_outer(s), true) } else { (by_inner(s), false) }
-        };
+        let (mut rows, is_by_outer) =
+            unsafe { if s.inner_stride == 1 { (by_outer(s), true) } else { (by_inner(s), false) } };
         if is_by_outer != (lines == Lines::Outer) {
             rows = transpose(rows);
         }

@@ -230,7 +230,10 @@ mod amx {
         unsafe {
             match start {
                 Start::Zero => asm!(
-                    "tilezero tmm0", "tilezero tmm1", "tilezero tmm2", "tilezero tmm3",
+                    "tilezero tmm0",
+                    "tilezero tmm1",
+                    "tilezero tmm2",
+                    "tilezero tmm3",
                     options(nostack, nomem)
                 ),
                 Start::Old => load((top, bottom), stride),

@@ -12,9 +12,13 @@ use crate::model::nn::Activation;
 pub enum RopeScaling {
     Default,
     /// Positions divided by `factor`.
-    Linear { factor: f64 },
+    Linear {
+        factor: f64,
+    },
     /// The base grows with the sequence once it exceeds `max_position_embeddings`.
-    Dynamic { factor: f64 },
+    Dynamic {
+        factor: f64,
+    },
     /// Llama 3.1: low frequencies divided, high ones kept, a smooth blend between.
     Llama3 {
         factor: f64,
@@ -66,7 +70,11 @@ impl TextConfig {
             "qwen2" => config.become_qwen2(&fields)?,
             "mistral" => config.become_mistral(&fields)?,
             found => {
-                return Err(unsupported(&fields.path("model_type"), found, "llama, qwen2, mistral"));
+                return Err(unsupported(
+                    &fields.path("model_type"),
+                    found,
+                    "llama, qwen2, mistral",
+                ));
             }
         }
         config.check(&fields)?;

@@ -23,8 +23,7 @@ pub(super) fn region(image: usize, map: Heatmap, strength: &[f32], outlined: boo
     let ((x0, x1), (y0, y1)) = (extent(&columns), extent(&rows));
     let [left, top, right, bottom] = map.source;
     let (width, height) = ((right - left) / map.cols as f32, (bottom - top) / map.rows as f32);
-    let bbox =
-        [left + x0 * width, top + y0 * height, left + x1 * width, top + y1 * height];
+    let bbox = [left + x0 * width, top + y0 * height, left + x1 * width, top + y1 * height];
     let [x0, y0, x1, y1] = map.cell_box(peak / map.cols, peak % map.cols);
     let peak = ((x0 + x1) / 2.0, (y0 + y1) / 2.0);
     Evidence { image, bbox, score: score.clamp(0.0, 1.0), peak, heatmap: map }

@@ -151,14 +151,14 @@ pub fn is_content_word(word: &str) -> bool {
 
 const FUNCTION_WORDS: &[&str] = &[
     "a", "an", "the", "this", "that", "these", "those", "it", "its", "it's", "he", "she", "they",
-    "them", "his", "her", "their", "i", "you", "we", "my", "your", "our", "me", "us", "him",
-    "is", "are", "was", "were", "be", "been", "being", "am", "has", "have", "had", "do", "does",
-    "did", "can", "could", "will", "would", "shall", "should", "may", "might", "must", "there",
-    "here", "and", "or", "but", "nor", "so", "if", "then", "than", "as", "of", "to", "in", "on",
-    "at", "by", "for", "from", "with", "into", "onto", "over", "under", "about", "between",
-    "which", "who", "whom", "whose", "what", "where", "when", "how", "why", "not", "no", "also",
-    "very", "some", "any", "such", "both", "each", "other", "while", "some", "image", "picture",
-    "photo", "shows", "appears", "seems",
+    "them", "his", "her", "their", "i", "you", "we", "my", "your", "our", "me", "us", "him", "is",
+    "are", "was", "were", "be", "been", "being", "am", "has", "have", "had", "do", "does", "did",
+    "can", "could", "will", "would", "shall", "should", "may", "might", "must", "there", "here",
+    "and", "or", "but", "nor", "so", "if", "then", "than", "as", "of", "to", "in", "on", "at",
+    "by", "for", "from", "with", "into", "onto", "over", "under", "about", "between", "which",
+    "who", "whom", "whose", "what", "where", "when", "how", "why", "not", "no", "also", "very",
+    "some", "any", "such", "both", "each", "other", "while", "some", "image", "picture", "photo",
+    "shows", "appears", "seems",
 ];
 
 #[cfg(test)]

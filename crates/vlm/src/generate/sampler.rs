@@ -53,8 +53,7 @@ impl Sampler {
             return Ok(self.processor.sample(logits)?);
         }
         let penalty = self.penalty;
-        let logits =
-            candle_transformers::utils::apply_repeat_penalty(logits, penalty, &self.ids)?;
+        let logits = candle_transformers::utils::apply_repeat_penalty(logits, penalty, &self.ids)?;
         Ok(self.processor.sample(&logits)?)
     }
 }

@@ -74,8 +74,7 @@ impl DualEncoder {
     pub fn load(dir: &Path, device: &Device) -> Result<Self, Error> {
         let path = dir.join("config.json");
         let text = std::fs::read_to_string(&path).map_err(|source| Error::io(&path, source))?;
-        let json =
-            serde_json::from_str(&text).map_err(|source| Error::Json { path, source })?;
+        let json = serde_json::from_str(&text).map_err(|source| Error::Json { path, source })?;
         let config = DualEncoderConfig::from_json(&json)?;
         Self::from_tensors(&config, TensorMap::open(dir, device)?, Compute::F32)
     }

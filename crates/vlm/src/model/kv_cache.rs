@@ -54,9 +54,8 @@ impl KvCache {
 
     /// An independent copy, to continue one prefix in two ways.
     pub fn fork(&self) -> Result<KvCache, Error> {
-        let copy = |layer: &Layer| {
-            Ok(Layer { keys: layer.keys.copy()?, values: layer.values.copy()? })
-        };
+        let copy =
+            |layer: &Layer| Ok(Layer { keys: layer.keys.copy()?, values: layer.values.copy()? });
         let layers: candle_core::Result<Vec<Layer>> = self.layers.iter().map(copy).collect();
         Ok(KvCache { layers: layers.context("copying the cache")?, len: self.len })
     }

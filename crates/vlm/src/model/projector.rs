@@ -19,11 +19,7 @@ pub enum Projector {
 }
 
 impl Projector {
-    pub(super) fn load(
-        loader: &mut Loader,
-        prefix: &str,
-        config: &Config,
-    ) -> Result<Self, Error> {
+    pub(super) fn load(loader: &mut Loader, prefix: &str, config: &Config) -> Result<Self, Error> {
         let d = config.text_config.hidden_size;
         let d_v = config.vision_feature_size();
         match config.projector {

@@ -249,8 +249,7 @@ fn unfold(pixel_values: &Tensor, p: usize) -> Result<Tensor, Error> {
 fn bucketize(n: usize, side: usize) -> Vec<u32> {
     let step = 1.0 / side as f64;
     let n_boundaries = ((1.0 - step) / step).ceil() as usize;
-    let boundaries: Vec<f32> =
-        (0..n_boundaries).map(|i| (step + step * i as f64) as f32).collect();
+    let boundaries: Vec<f32> = (0..n_boundaries).map(|i| (step + step * i as f64) as f32).collect();
     let factor = (1.0f64 - 1e-6) as f32;
     let coordinate = |i: usize| i as f32 / n as f32 * factor;
     let bucket = |x: f32| boundaries.partition_point(|&boundary| boundary <= x);

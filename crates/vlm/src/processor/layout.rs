@@ -9,8 +9,8 @@ use super::image::{ImageProcessor, Kind, Tiles};
 use super::span::ImageSpan;
 use super::tokenizer::Tokenizer;
 use super::{Message, Part};
-use crate::config::{Config, ModelType, SelectStrategy, VisionKind, read_json};
 use crate::Error;
+use crate::config::{Config, ModelType, SelectStrategy, VisionKind, read_json};
 
 /// The tokens around and inside pictures.
 #[derive(Clone, Debug)]

@@ -80,8 +80,18 @@ fn now_secs() -> u64 {
 }
 
 const MONTHS: [&str; 12] = [
-    "January", "February", "March", "April", "May", "June", "July", "August", "September",
-    "October", "November", "December",
+    "January",
+    "February",
+    "March",
+    "April",
+    "May",
+    "June",
+    "July",
+    "August",
+    "September",
+    "October",
+    "November",
+    "December",
 ];
 const DAYS: [&str; 7] =
     ["Sunday", "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday"];
@@ -90,8 +100,7 @@ const DAYS: [&str; 7] =
 pub(super) fn strftime(format: &str, unix_secs: u64) -> String {
     let days = unix_secs / 86_400;
     let (year, month, day) = civil(days);
-    let (hour, minute, second) =
-        (unix_secs / 3600 % 24, unix_secs / 60 % 60, unix_secs % 60);
+    let (hour, minute, second) = (unix_secs / 3600 % 24, unix_secs / 60 % 60, unix_secs % 60);
     let (month_name, day_name) = (MONTHS[month - 1], DAYS[((days + 4) % 7) as usize]);
     let mut out = String::new();
     let mut letters = format.chars();

@@ -161,9 +161,7 @@ fn unknown_format(name: &str, bytes: &[u8]) -> Error {
     let brand = head.get(4..12).unwrap_or_default();
     let found = match head {
         _ if brand.starts_with(b"ftypavi") => "it is an AVIF picture",
-        _ if brand.starts_with(b"ftyphei") || brand.starts_with(b"ftypmif") => {
-            "it is a HEIC photo"
-        }
+        _ if brand.starts_with(b"ftyphei") || brand.starts_with(b"ftypmif") => "it is a HEIC photo",
         _ if brand.starts_with(b"ftyp") => "it is a video",
         _ if head.starts_with(b"%PDF") => "it is a PDF document",
         _ if head.starts_with(b"PK\x03\x04") => "it is a ZIP archive or an office document",

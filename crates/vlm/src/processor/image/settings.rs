@@ -91,9 +91,8 @@ impl ImageSettings {
     pub fn load(dir: &Path, fallback: Kind) -> Result<ImageSettings, Error> {
         let path = dir.join("preprocessor_config.json");
         let text = std::fs::read_to_string(&path).map_err(|error| Error::io(&path, error))?;
-        ImageSettings::parse(&text, fallback).map_err(|message| {
-            Error::Processor { file: path.display().to_string(), message }
-        })
+        ImageSettings::parse(&text, fallback)
+            .map_err(|message| Error::Processor { file: path.display().to_string(), message })
     }
 
     /// Resolves the text of a `preprocessor_config.json`; the error says which key is wrong.
@@ -164,9 +163,7 @@ fn resolve_size(kind: Kind, typed: Option<&Value>) -> Result<Size, String> {
         });
     };
     match (kind, size("size", value)?) {
-        (Kind::Siglip, Size::ShortestEdge(side)) => {
-            Ok(Size::Exact { height: side, width: side })
-        }
+        (Kind::Siglip, Size::ShortestEdge(side)) => Ok(Size::Exact { height: side, width: side }),
         (Kind::Siglip, Size::LongestEdge(_)) => Err("size: needs height and width".into()),
         (Kind::Clip | Kind::Llava, Size::LongestEdge(_)) => {
             Err("size: needs shortest_edge, or height and width".into())
@@ -205,8 +202,8 @@ fn size(key: &str, value: &Value) -> Result<Size, String> {
 fn triple(key: &str, typed: Option<&[f64]>, default: [f64; 3]) -> Result<[f64; 3], String> {
     match typed {
         None => Ok(default),
-        Some(values) => values
-            .try_into()
-            .map_err(|_| format!("{key}: needs 3 values, one for each channel")),
+        Some(values) => {
+            values.try_into().map_err(|_| format!("{key}: needs 3 values, one for each channel"))
+        }
     }
 }
