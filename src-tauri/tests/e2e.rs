@@ -15,7 +15,7 @@ use window::Window;
 
 /// A test that hangs says so instead of stopping the whole run.
 async fn within(test: impl Future<Output = ()>) {
-    let limit = Duration::from_secs(120);
+    let limit = Duration::from_secs(300);
     let ended = tokio::time::timeout(limit, test).await;
     assert!(ended.is_ok(), "the window did not get there in time");
 }

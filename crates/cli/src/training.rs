@@ -1,6 +1,7 @@
 //! `sightline train`: a recipe carried out, with its progress shown.
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 use train::{Cancel, Event, Recipe};
@@ -63,12 +64,10 @@ impl Train {
         let stop = cancel.clone();
         // Without the handler Ctrl-C ends the program; the last checkpoint stays.
         let _ = ctrlc::set_handler(move || stop.cancel());
-        let bar = ProgressBar::new(0);
-        let style = ProgressStyle::with_template("{prefix} {bar:30} {pos}/{len} images {msg}");
-        bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
-        let progress = train::run(&recipe, &folder, &cancel, &mut |event| show(&bar, &event));
+        let mut display = Display::new();
+        let progress = train::run(&recipe, &folder, &cancel, &mut |event| display.show(&event));
         let progress = progress.map_err(problem)?;
-        bar.finish_and_clear();
+        display.bar.finish_and_clear();
         if let Some(model) = &self.export {
             train::export(&recipe, &folder, model).map_err(problem)?;
         }
@@ -79,32 +78,54 @@ impl Train {
     }
 }
 
-fn show(bar: &ProgressBar, event: &Event<'_>) {
-    match event {
-        Event::Stage { stage, images } => {
-            bar.set_prefix(stage.name.clone());
-            bar.set_length(stage.images);
-            bar.set_position(*images);
+/// A bar on a terminal; elsewhere, where a bar is hidden, a line every so often.
+struct Display {
+    bar: ProgressBar,
+    last_line: Instant,
+}
+
+impl Display {
+    const LINE_EVERY: Duration = Duration::from_secs(30);
+
+    fn new() -> Display {
+        let bar = ProgressBar::new(0);
+        let style = ProgressStyle::with_template("{prefix} {bar:30} {pos}/{len} images {msg}");
+        bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+        Display { bar, last_line: Instant::now() }
+    }
+
+    fn show(&mut self, event: &Event<'_>) {
+        match event {
+            Event::Stage { stage, images } => {
+                self.bar.set_prefix(stage.name.clone());
+                self.bar.set_length(stage.images);
+                self.bar.set_position(*images);
+            }
+            Event::Step { progress, losses, images_per_second, left } => {
+                self.bar.set_position(progress.stage_images);
+                let losses: Vec<String> =
+                    losses.iter().map(|(name, loss)| format!("{name} {loss:.3}")).collect();
+                let left = indicatif::HumanDuration(*left);
+                let losses = losses.join(", ");
+                self.bar.set_message(format!("{images_per_second:.0}/s, {left} left; {losses}"));
+                if self.bar.is_hidden() && self.last_line.elapsed() > Display::LINE_EVERY {
+                    self.last_line = Instant::now();
+                    let (at, of) = (progress.stage_images, self.bar.length().unwrap_or_default());
+                    println!("{} {at}/{of} images {}", self.bar.prefix(), self.bar.message());
+                }
+            }
+            Event::Measured { scores, .. } => {
+                let scores: Vec<String> = scores
+                    .by_name
+                    .iter()
+                    .map(|(name, score)| format!("{name} {:.3}", score.value()))
+                    .collect();
+                let line = scores.join(", ");
+                // A hidden bar swallows what is printed above it.
+                if self.bar.is_hidden() { println!("{line}") } else { self.bar.println(line) }
+            }
+            Event::Saved { .. } => {}
         }
-        Event::Step { progress, losses, images_per_second, left } => {
-            bar.set_position(progress.stage_images);
-            let losses: Vec<String> =
-                losses.iter().map(|(name, loss)| format!("{name} {loss:.3}")).collect();
-            let left = indicatif::HumanDuration(*left);
-            let losses = losses.join(", ");
-            bar.set_message(format!("{images_per_second:.0}/s, {left} left; {losses}"));
-        }
-        Event::Measured { scores, .. } => {
-            let scores: Vec<String> = scores
-                .by_name
-                .iter()
-                .map(|(name, score)| format!("{name} {:.3}", score.value()))
-                .collect();
-            let line = scores.join(", ");
-            // A hidden bar swallows what is printed above it.
-            if bar.is_hidden() { println!("{line}") } else { bar.println(line) }
-        }
-        Event::Saved { .. } => {}
     }
 }
 

@@ -336,9 +336,14 @@ fn check_context(vlm: &Vlm, inputs: &Inputs) -> Result<(), Error> {
     Err(Error::ContextOverflow { tokens, limit, hint })
 }
 
-/// The ends of text that the checkpoint names, and the usual end of a turn.
+/// The ends of text that the checkpoint's generation settings name; without such settings, also
+/// its tokenizer's and the usual ends of a turn.
 fn stop_tokens(vlm: &Vlm, processor: &Processor) -> Vec<u32> {
-    let mut stops = vlm.config.generation.eos_token_ids.clone();
+    let generation = &vlm.config.generation;
+    let mut stops = generation.eos_token_ids.clone();
+    if generation.is_written {
+        return stops;
+    }
     let named = ["<end_of_utterance>", "<|im_end|>"];
     stops.extend(named.iter().filter_map(|token| processor.tokenizer.id(token)));
     let eos = processor.tokenizer.special("eos_token");

@@ -8,6 +8,7 @@ use std::time::Duration;
 use fantoccini::actions::{InputSource, MouseActions, PointerAction};
 use fantoccini::{Client, ClientBuilder, Locator};
 use serde_json::{Map, Value, json};
+use tokio::sync::{Mutex, MutexGuard};
 use x11rb::connection::Connection;
 use x11rb::protocol::xproto::{AtomEnum, ClientMessageEvent, ConnectionExt, EventMask};
 
@@ -18,7 +19,11 @@ const N_STEPS: usize = 1200;
 pub struct Window {
     page: Client,
     driver: Child,
+    /// One window at a time: a pointer over two of them would leave one to enter the other.
+    _alone: MutexGuard<'static, ()>,
 }
+
+static ALONE: Mutex<()> = Mutex::const_new(());
 
 /// One virtual display for all tests of this run; `None` where it cannot be had.
 fn display() -> Option<&'static str> {
@@ -58,6 +63,7 @@ impl Window {
             eprintln!("skipped: there is no display, and Xvfb could not be started");
             return None;
         };
+        let alone = ALONE.lock().await;
         let port = free_port();
         let mut command = Command::new("WebKitWebDriver");
         command.arg(format!("--port={port}")).env("TAURI_WEBVIEW_AUTOMATION", "true");
@@ -83,7 +89,7 @@ impl Window {
         let mut builder = ClientBuilder::new(http);
         let address = format!("http://127.0.0.1:{port}");
         let page = builder.capabilities(capabilities).connect(&address).await.expect("a session");
-        let window = Window { page, driver };
+        let window = Window { page, driver, _alone: alone };
         window.until("document.querySelector('main') !== null").await;
         Some(window)
     }

@@ -12,6 +12,9 @@ use crate::error::Error;
 pub struct GenerationConfig {
     /// Generation stops at any of these.
     pub eos_token_ids: Vec<u32>,
+    /// Whether there is a `generation_config.json`: transformers stops where it says and nowhere
+    /// else, even if it says nothing.
+    pub is_written: bool,
     pub bos_token_id: Option<u32>,
     pub pad_token_id: Option<u32>,
     pub do_sample: Option<bool>,
@@ -45,9 +48,8 @@ impl GenerationConfig {
     /// What `generation_config.json` says replaces what `config.json` said.
     pub(crate) fn update(&mut self, json: &Value) -> Result<(), Error> {
         let fields = Fields::root(json)?;
-        if let Some(eos) = fields.token_ids("eos_token_id")? {
-            self.eos_token_ids = eos;
-        }
+        self.is_written = true;
+        self.eos_token_ids = fields.token_ids("eos_token_id")?.unwrap_or_default();
         self.bos_token_id = fields.opt_u32("bos_token_id")?.or(self.bos_token_id);
         self.pad_token_id = fields.opt_u32("pad_token_id")?.or(self.pad_token_id);
         if fields.has("do_sample") {
