@@ -16,9 +16,6 @@ pub struct TextStream<'a> {
     given_to: usize,
 }
 
-/// A held-back character of more ids than this is broken for good and is shown as U+FFFD.
-const LONGEST_CHARACTER: usize = 8;
-
 impl<'a> TextStream<'a> {
     pub(super) fn new(tokenizer: &'a Tokenizer) -> TextStream<'a> {
         TextStream { tokenizer, ids: Vec::new(), context_from: 0, given_to: 0 }
@@ -28,9 +25,8 @@ impl<'a> TextStream<'a> {
     pub fn push(&mut self, id: u32) -> Result<String, Error> {
         self.ids.push(id);
         let (before, now) = self.texts()?;
-        let whole = !now.ends_with('\u{FFFD}');
-        let broken = self.ids.len() - self.given_to > LONGEST_CHARACTER;
-        if now.len() <= before.len() || !(whole || broken) {
+        // The next ids may yet make a character of what is broken so far.
+        if now.len() <= before.len() || now.ends_with('\u{FFFD}') {
             return Ok(String::new());
         }
         Ok(self.give(&before, &now))

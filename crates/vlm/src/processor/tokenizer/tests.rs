@@ -49,13 +49,18 @@ fn streamed_text_is_whole_and_equals_decoding_at_once() {
 #[test]
 fn broken_bytes_end_as_replacement_characters() {
     let tokenizer = byte_level();
-    let mut stream = tokenizer.stream();
-    let mut pieces = String::new();
-    for id in [0xE6, 0x97, 65, 256, 0xFF] {
-        pieces.push_str(&stream.push(id).expect("text"));
+    let short = [0xE6, 0x97, 65, 256, 0xFF].to_vec();
+    // A character begins within a long run of bytes that make none.
+    let long = [vec![0xFF; 30], vec![0xE6, 0x97, 0xA5, 65]].concat();
+    for ids in [short, long] {
+        let mut stream = tokenizer.stream();
+        let mut pieces = String::new();
+        for &id in &ids {
+            pieces.push_str(&stream.push(id).expect("text"));
+        }
+        pieces.push_str(&stream.finish().expect("text"));
+        assert_eq!(pieces, tokenizer.decode(&ids).expect("text"));
     }
-    pieces.push_str(&stream.finish().expect("text"));
-    assert_eq!(pieces, tokenizer.decode(&[0xE6, 0x97, 65, 256, 0xFF]).expect("text"));
 }
 
 #[test]
