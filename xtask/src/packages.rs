@@ -66,6 +66,11 @@ pub const WINDOW: &[Need] = &[COMPILER, PKG_CONFIG, WEB_VIEW];
 /// For every test.
 pub const TESTS: &[Need] = &[COMPILER, PKG_CONFIG, WEB_VIEW, VIRTUAL_DISPLAY, WEB_DRIVER];
 
+/// Whether nothing of `needs` is missing on this Linux system.
+pub fn all_present(needs: &[Need]) -> bool {
+    needs.iter().all(present)
+}
+
 /// Installs whatever of `needs` is missing, after saying so.
 /// Takes milliseconds when nothing is.
 pub fn ensure(needs: &[Need]) -> Result<()> {
@@ -78,10 +83,10 @@ pub fn ensure(needs: &[Need]) -> Result<()> {
 }
 
 fn ensure_linux(needs: &[Need]) -> Result<()> {
-    let missing: Vec<&Need> = needs.iter().filter(|need| !present(need)).collect();
-    if missing.is_empty() {
+    if all_present(needs) {
         return Ok(());
     }
+    let missing: Vec<&Need> = needs.iter().filter(|need| !present(need)).collect();
     let what = missing.iter().map(|need| need.what).collect::<Vec<_>>().join(", ");
     let Some((manager, column)) = manager() else {
         bail!("Missing: {what}. No known package manager here: install them, then run this again.");
