@@ -4,6 +4,7 @@
 //! Gradients arrive as one list for each data-parallel copy and are summed in copy order, so a
 //! run gives the same numbers every time. It does not know where gradients come from.
 
+mod adamw;
 mod muon;
 
 use std::collections::BTreeMap;
@@ -13,10 +14,6 @@ use candle_core::{CpuStorage, Device, InplaceOp2, Layout, Tensor, Var};
 use crate::Error;
 use crate::recipe::Stage;
 use crate::replicas::Replicas;
-
-const BETA1: f32 = 0.9;
-const BETA2: f32 = 0.95;
-const EPS: f32 = 1e-8;
 
 /// How a weight is moved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,31 +90,16 @@ impl Optimizer {
         let jobs: Vec<_> = sums.iter().map(|(name, (g, _))| (name, g)).collect();
         replicas.map(&jobs, |(name, gradient)| {
             let Some(group) = groups.get(*name) else { return Ok(()) };
-            let moments = &self.moments[*name];
-            let (weight, scale) = (group.var.as_tensor(), scale as f32);
-            if group.rule == Rule::Muon {
-                let decay = rate * group.factor * group.decay;
-                return muon::step(
-                    weight,
-                    moments,
-                    (gradient, scale),
-                    (rate * group.factor, decay),
-                );
+            let (weight, moments) = (group.var.as_tensor(), &self.moments[*name]);
+            let gradient = (*gradient, scale as f32);
+            let rate = rate * group.factor;
+            let pace = (rate, rate * group.decay);
+            match group.rule {
+                Rule::AdamW => adamw::step(weight, moments, gradient, pace, self.steps),
+                Rule::Muon => muon::step(weight, moments, gradient, pace),
             }
-            moments.inplace_op2(gradient, &Gather { scale })?;
-            Ok(weight.inplace_op2(moments, &self.apply(group, rate))?)
         })?;
         Ok(norm)
-    }
-
-    fn apply(&self, group: &Group, rate: f64) -> Apply {
-        let steps = i32::try_from(self.steps).unwrap_or(i32::MAX);
-        let rate = rate * group.factor;
-        Apply {
-            rate: (rate / (1.0 - f64::from(BETA1).powi(steps))) as f32,
-            keep: (1.0 - rate * group.decay) as f32,
-            correction: (1.0 / (1.0 - f64::from(BETA2).powi(steps))).sqrt() as f32,
-        }
     }
 }
 
@@ -147,74 +129,33 @@ fn sum(
     Ok(parts.into_iter().flatten().collect())
 }
 
-/// The moments' half of an update: `self` moments (2n), then the gradient (n).
-struct Gather {
-    scale: f32,
+/// Applies `rule` to a tensor's own values, in place, and to those of the tensor it is changed by.
+fn change(tensor: &Tensor, by: &Tensor, rule: impl Fn(&mut [f32], &[f32])) -> Result<(), Error> {
+    Ok(tensor.inplace_op2(by, &Change(rule))?)
 }
 
-impl InplaceOp2 for Gather {
+struct Change<F>(F);
+
+impl<F: Fn(&mut [f32], &[f32])> InplaceOp2 for Change<F> {
     fn name(&self) -> &'static str {
-        "adamw-moments"
+        "optimizer"
     }
 
     fn cpu_fwd(
         &self,
-        moments: &mut CpuStorage,
-        _: &Layout,
-        gradient: &CpuStorage,
+        changed: &mut CpuStorage,
         layout: &Layout,
+        by: &CpuStorage,
+        by_layout: &Layout,
     ) -> candle_core::Result<()> {
-        let CpuStorage::F32(moments) = moments else { candle_core::bail!("moments are f32") };
-        let gradient = values(gradient, layout)?;
-        let (first, second) = moments.split_at_mut(gradient.len());
-        for ((m, v), &g) in first.iter_mut().zip(second).zip(gradient) {
-            let g = g * self.scale;
-            *m = BETA1 * *m + (1.0 - BETA1) * g;
-            *v = BETA2 * *v + (1.0 - BETA2) * g * g;
-        }
+        let ranges = (layout.contiguous_offsets(), by_layout.contiguous_offsets());
+        let (Some((start, end)), Some((by_start, by_end))) = ranges else {
+            candle_core::bail!("weights, moments and gradients must be contiguous")
+        };
+        let CpuStorage::F32(changed) = changed else {
+            candle_core::bail!("weights and moments are f32")
+        };
+        (self.0)(&mut changed[start..end], &by.as_slice::<f32>()?[by_start..by_end]);
         Ok(())
     }
-}
-
-/// The weight's half of an update, bias corrections folded into the factors.
-struct Apply {
-    rate: f32,
-    keep: f32,
-    correction: f32,
-}
-
-impl InplaceOp2 for Apply {
-    fn name(&self) -> &'static str {
-        "adamw"
-    }
-
-    fn cpu_fwd(
-        &self,
-        weight: &mut CpuStorage,
-        layout: &Layout,
-        moments: &CpuStorage,
-        moments_layout: &Layout,
-    ) -> candle_core::Result<()> {
-        let weight = weights(weight, layout)?;
-        let (first, second) = values(moments, moments_layout)?.split_at(weight.len());
-        for ((w, &m), &v) in weight.iter_mut().zip(first).zip(second) {
-            *w = *w * self.keep - self.rate * m / (v.sqrt() * self.correction + EPS);
-        }
-        Ok(())
-    }
-}
-
-fn weights<'a>(storage: &'a mut CpuStorage, layout: &Layout) -> candle_core::Result<&'a mut [f32]> {
-    let Some((start, end)) = layout.contiguous_offsets() else {
-        candle_core::bail!("a trained weight must be contiguous")
-    };
-    let CpuStorage::F32(weight) = storage else { candle_core::bail!("weights are f32") };
-    Ok(&mut weight[start..end])
-}
-
-fn values<'a>(storage: &'a CpuStorage, layout: &Layout) -> candle_core::Result<&'a [f32]> {
-    let Some((start, end)) = layout.contiguous_offsets() else {
-        candle_core::bail!("gradients must be contiguous")
-    };
-    Ok(&storage.as_slice::<f32>()?[start..end])
 }

@@ -3,10 +3,10 @@
 //!
 //! It does not know which weights it is used for.
 
-use candle_core::{CpuStorage, Device, InplaceOp2, Layout, Tensor};
+use candle_core::{Device, Tensor};
 use kernels::gemm::{Mat, Out, Precision, Start, gemm_on_this_thread};
 
-use super::{values, weights};
+use super::change;
 use crate::Error;
 
 /// Applied in Nesterov's form.
@@ -24,35 +24,19 @@ pub(super) fn step(
     (rate, decay): (f64, f64),
 ) -> Result<(), Error> {
     let (rows, cols) = weight.dims2()?;
-    momentum.inplace_op2(gradient, &Accumulate { scale })?;
+    change(momentum, gradient, |momentum, gradient| {
+        for (m, &g) in momentum.iter_mut().zip(gradient) {
+            *m = MOMENTUM * *m + (1.0 - MOMENTUM) * g * scale;
+        }
+    })?;
     let update = orthogonal((rows, cols), (momentum, gradient), scale)?;
     let rate = (rate * UPDATE_RMS * (rows.max(cols) as f64).sqrt()) as f32;
-    Ok(weight.inplace_op2(&update, &Move { rate, keep: (1.0 - decay) as f32 })?)
-}
-
-/// Muon's momentum: `self` the running mean, then the gradient, both of the weight's size.
-struct Accumulate {
-    scale: f32,
-}
-
-impl InplaceOp2 for Accumulate {
-    fn name(&self) -> &'static str {
-        "muon-momentum"
-    }
-
-    fn cpu_fwd(
-        &self,
-        momentum: &mut CpuStorage,
-        _: &Layout,
-        gradient: &CpuStorage,
-        layout: &Layout,
-    ) -> candle_core::Result<()> {
-        let CpuStorage::F32(momentum) = momentum else { candle_core::bail!("moments are f32") };
-        for (m, &g) in momentum.iter_mut().zip(values(gradient, layout)?) {
-            *m = MOMENTUM * *m + (1.0 - MOMENTUM) * g * self.scale;
+    let keep = (1.0 - decay) as f32;
+    change(weight, &update, |weight, update| {
+        for (w, &u) in weight.iter_mut().zip(update) {
+            *w = *w * keep - rate * u;
         }
-        Ok(())
-    }
+    })
 }
 
 /// Coefficients of the quintic that pulls every singular value towards 1 (Jordan et al. 2024).
@@ -98,32 +82,6 @@ fn orthogonal(
 fn product(out: &mut [f32], a: Mat, b: Mat) {
     let out = Out { data: out, row_stride: b.cols };
     gemm_on_this_thread(out, a, b, Start::Zero, Precision::F32);
-}
-
-/// A step along the update.
-struct Move {
-    rate: f32,
-    keep: f32,
-}
-
-impl InplaceOp2 for Move {
-    fn name(&self) -> &'static str {
-        "muon"
-    }
-
-    fn cpu_fwd(
-        &self,
-        weight: &mut CpuStorage,
-        layout: &Layout,
-        update: &CpuStorage,
-        update_layout: &Layout,
-    ) -> candle_core::Result<()> {
-        let weight = weights(weight, layout)?;
-        for (w, &u) in weight.iter_mut().zip(values(update, update_layout)?) {
-            *w = *w * self.keep - self.rate * u;
-        }
-        Ok(())
-    }
 }
 
 #[cfg(test)]
