@@ -31,6 +31,23 @@ fn missing_keys_take_the_family_defaults() {
 }
 
 #[test]
+fn generation_settings_alone_say_where_to_stop() {
+    let llava = json!({
+        "model_type": "llava", "eos_token_id": 7,
+        "text_config": {"model_type": "llama"},
+        "vision_config": {"model_type": "clip_vision_model"},
+    });
+    for (settings, stops) in
+        [(json!({"eos_token_id": [3, 5]}), vec![3, 5]), (json!({"pad_token_id": 1}), vec![])]
+    {
+        let mut generation = Config::from_json(&llava).expect("LLaVA").generation;
+        assert_eq!((generation.eos_token_ids.as_slice(), generation.is_written), (&[7][..], false));
+        generation.update(&settings).expect("settings");
+        assert_eq!((generation.eos_token_ids, generation.is_written), (stops, true));
+    }
+}
+
+#[test]
 fn wrong_values_name_their_key() {
     let rows = [
         (json!({}), "model_type"),
