@@ -83,10 +83,10 @@ pub fn ensure(needs: &[Need]) -> Result<()> {
 }
 
 fn ensure_linux(needs: &[Need]) -> Result<()> {
-    if all_present(needs) {
+    let missing: Vec<&Need> = needs.iter().filter(|need| !present(need)).collect();
+    if missing.is_empty() {
         return Ok(());
     }
-    let missing: Vec<&Need> = needs.iter().filter(|need| !present(need)).collect();
     let what = missing.iter().map(|need| need.what).collect::<Vec<_>>().join(", ");
     let Some((manager, column)) = manager() else {
         bail!("Missing: {what}. No known package manager here: install them, then run this again.");
