@@ -11,12 +11,14 @@ mod simd;
 mod buffer;
 mod math;
 mod parallel;
+mod pool;
 
 pub mod activation;
 pub mod attention;
 pub mod gemm;
 pub mod loss;
 pub mod norm;
+pub mod quant;
 pub mod rope;
 pub mod softmax;
 

@@ -4,6 +4,8 @@
 //! Gradients are compared with automatic differentiation in f64 where the tensors are: in
 //! `vlm::model::nn`. Levels that this processor lacks are said to be skipped.
 
+mod packed;
+
 use kernels::activation::{self, Activation};
 use kernels::attention::{self, Gradients, Operands, Sizes};
 use kernels::gemm::{Mat, Out, Precision, Start, gemm, gemm_on_this_thread};

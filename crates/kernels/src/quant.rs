@@ -1,0 +1,83 @@
+//! Linear layers with weights of 8 or 4 bits, as llama.cpp's Q8_0 and Q4_0 have them: 32 inner
+//! elements share one f16 scale.
+//!
+//! The one copy of the weights is packed for both uses, a token at a time (memory decides) and a
+//! prompt at a time (arithmetic decides). Activations are rounded a block of 32 at a time, to 16
+//! bits beside 8-bit weights (the only error left is that of the weights) and to 8 bits beside
+//! 4-bit ones. Sums of a block are exact integers and every body adds blocks in the same order, so
+//! one row gives the same bits alone, in a batch and on every processor.
+//!
+//! Shapes: `M` rows of activations, `N` outputs, `K` inner elements.
+
+mod pack;
+mod product;
+mod q4;
+mod q8;
+
+pub use pack::{Format, Packed, pack, pack_into, packed_len};
+pub use product::product;
+
+/// Inner elements under one scale.
+pub const BLOCK: usize = 32;
+/// Outputs packed side by side.
+pub const GROUP: usize = 16;
+/// Bytes of the f16 scales of one block of one group; its quants follow.
+const SCALES: usize = 2 * GROUP;
+
+/// What differs between the formats.
+trait Coding {
+    /// Bytes of one block of one group: scales, then quants.
+    const BLOCK_BYTES: usize;
+    /// Rows that the fastest tile takes at once.
+    const MAX_ROWS: usize;
+    /// A rounded activation.
+    type Activation: Copy + Default + Send + Sync + Into<i32>;
+
+    /// Writes weight `i` of output `lane` into a block's zeroed quants; `x` is weight / scale.
+    fn write(quants: &mut [u8], lane: usize, i: usize, x: f32);
+
+    /// The weight that [`Coding::write`] wrote, as a multiple of the scale.
+    fn read(quants: &[u8], lane: usize, i: usize) -> i32;
+
+    /// The scale of a block of weights, given its largest in magnitude.
+    fn scale(top: f32) -> f32;
+
+    /// Rounds rows of whole blocks: quants, a scale for each block, and what its sums begin with.
+    fn round(quants: &mut [Self::Activation], of: (&mut [f32], &mut [i32]), x: &[f32]);
+
+    /// Adds to `sums` the product of its rows of activations with one group's blocks. `None`: this
+    /// processor has no fast body.
+    fn multiply(tile: &Tile<Self::Activation>, sums: &mut [[f32; GROUP]]) -> Option<()>;
+}
+
+/// What a tile reads: some rows of rounded activations and one group's blocks.
+struct Tile<'a, A> {
+    /// (R, K′), dense
+    x: &'a [A],
+    /// (R, K′ / 32)
+    scales: &'a [f32],
+    /// (R, K′ / 32): what the sum of a block begins with, for the fast bodies.
+    starts: &'a [i32],
+    /// All blocks of the group.
+    blocks: &'a [u8],
+    n_blocks: usize,
+}
+
+/// Largest magnitude in a block.
+#[inline(always)]
+fn largest(x: &[f32; BLOCK]) -> f32 {
+    let mut tops = [0f32; 8];
+    for eight in x.as_chunks::<8>().0 {
+        for (top, v) in tops.iter_mut().zip(eight) {
+            *top = if v.abs() > *top { v.abs() } else { *top };
+        }
+    }
+    tops.iter().fold(0f32, |a, &b| if b > a { b } else { a })
+}
+
+/// To the nearest integer, ties to even, for |x| up to 2²².
+#[inline(always)]
+fn round_even(x: f32) -> i32 {
+    const MAGIC: f32 = 12_582_912.0;
+    ((x + MAGIC).to_bits().cast_signed()).wrapping_sub(MAGIC.to_bits().cast_signed())
+}

@@ -1,0 +1,207 @@
+//! `y = x Wᵀ + b` with packed `W`: one body for a single row and for thousands.
+//!
+//! Tasks take groups of outputs. Within a task the rows of `x` pass in chunks that stay in the L2
+//! cache, and tiles of a few rows by sixteen outputs keep their integer sums in registers.
+
+use std::ops::Range;
+
+use half::f16;
+use rayon::prelude::*;
+
+use super::pack::{Format, Packed};
+use super::q4::Q4;
+use super::q8::Q8;
+use super::{BLOCK, Coding, GROUP, SCALES, Tile};
+use crate::gemm::RawOut;
+use crate::{parallel, pool};
+
+/// Bytes of rounded activations that a task goes over again and again: half the L2 cache.
+const CHUNK_BYTES: usize = 256 * 1024;
+/// Tasks for each thread, so that one that is held up does not hold up the rest.
+const TASKS: usize = 4;
+
+/// `out = x Wᵀ + b` for `x (M, K)`, `W (N, K)` and `b (N)`.
+///
+/// `widths` cuts the outputs into several matrices of one input, each dense `(M, width)` and
+/// one after the other in `out`; all but the last are multiples of [`GROUP`] and the sum is `N`.
+///
+/// # Panics
+/// When sizes disagree.
+pub fn product(
+    out: &mut [f32],
+    (x, rows): (&[f32], usize),
+    weights: Packed,
+    bias: Option<&[f32]>,
+    widths: &[usize],
+) {
+    let (n, k) = weights.dims();
+    assert_eq!(x.len(), rows * k, "activations do not fit the weights");
+    assert_eq!(out.len(), rows * n, "the output is too short");
+    assert!(bias.is_none_or(|bias| bias.len() == n));
+    assert_eq!(widths.iter().sum::<usize>(), n, "widths do not add up");
+    let whole = |width: &usize| width.is_multiple_of(GROUP);
+    assert!(widths.iter().rev().skip(1).all(whole), "an inner width is no multiple of {GROUP}");
+    if rows == 0 || n == 0 {
+        return;
+    }
+    let outputs = Outputs { out: RawOut { ptr: out.as_mut_ptr(), row_stride: 0 }, widths, bias };
+    match weights.format {
+        Format::Q8_0 => all_groups(outputs, &Rounded::<Q8>::new(x, rows, k), weights),
+        Format::Q4_0 => all_groups(outputs, &Rounded::<Q4>::new(x, rows, k), weights),
+    }
+}
+
+/// Where results go and what is added to them.
+struct Outputs<'a> {
+    out: RawOut,
+    widths: &'a [usize],
+    bias: Option<&'a [f32]>,
+}
+
+/// Where the outputs of one group go: those of row `i` begin at `first + i · stride`.
+#[derive(Clone, Copy)]
+struct Place {
+    first: usize,
+    stride: usize,
+    /// Outputs of the group that exist.
+    n: usize,
+}
+
+impl Outputs<'_> {
+    fn place(&self, rows: usize, group: usize) -> Place {
+        let (mut first, mut output) = (0, group * GROUP);
+        for &width in self.widths {
+            if output < width {
+                let n = GROUP.min(width - output);
+                return Place { first: first + output, stride: width, n };
+            }
+            output -= width;
+            first += rows * width;
+        }
+        Place { first, stride: 0, n: 0 }
+    }
+}
+
+/// Activations rounded a block of 32 at a time; rows are padded to whole blocks.
+struct Rounded<C: Coding> {
+    /// (M, K′)
+    quants: Vec<C::Activation>,
+    /// (M, K′ / 32)
+    scales: Vec<f32>,
+    /// (M, K′ / 32)
+    starts: Vec<i32>,
+    rows: usize,
+    n_blocks: usize,
+}
+
+impl<C: Coding> Rounded<C> {
+    fn new(x: &[f32], rows: usize, cols: usize) -> Self {
+        let n_blocks = cols.div_ceil(BLOCK);
+        let mut quants = vec![C::Activation::default(); rows * n_blocks * BLOCK];
+        let (mut scales, mut starts) = (vec![0.0; rows * n_blocks], vec![0; rows * n_blocks]);
+        let per_task = parallel::rows_per_task(rows, cols).unwrap_or(rows);
+        let n = per_task * n_blocks;
+        let round = |((q, x), of): ((&mut [C::Activation], &[f32]), (&mut [f32], &mut [i32]))| {
+            let rows = q.chunks_exact_mut(n_blocks * BLOCK).zip(x.chunks_exact(cols));
+            let of = of.0.chunks_exact_mut(n_blocks).zip(of.1.chunks_exact_mut(n_blocks));
+            rows.zip(of).for_each(|((q, x), of)| C::round(q, of, x));
+        };
+        if per_task >= rows {
+            round(((&mut quants, x), (&mut scales, &mut starts)));
+        } else {
+            let of = scales.par_chunks_mut(n).zip(starts.par_chunks_mut(n));
+            let rows = quants.par_chunks_mut(n * BLOCK).zip(x.par_chunks(per_task * cols));
+            rows.zip(of).for_each(round);
+        }
+        Rounded { quants, scales, starts, rows, n_blocks }
+    }
+
+    /// Rows in pieces whose quants fit the cache.
+    fn chunks(&self) -> impl Iterator<Item = Range<usize>> {
+        let row_bytes = self.n_blocks * BLOCK * size_of::<C::Activation>();
+        let step = (CHUNK_BYTES / row_bytes / C::MAX_ROWS).max(1) * C::MAX_ROWS;
+        let rows = self.rows;
+        (0..rows).step_by(step).map(move |first| first..rows.min(first + step))
+    }
+
+    fn tile<'a>(&'a self, rows: Range<usize>, blocks: &'a [u8]) -> Tile<'a, C::Activation> {
+        let at = rows.start * self.n_blocks..rows.end * self.n_blocks;
+        Tile {
+            x: &self.quants[at.start * BLOCK..at.end * BLOCK],
+            scales: &self.scales[at.clone()],
+            starts: &self.starts[at],
+            blocks,
+            n_blocks: self.n_blocks,
+        }
+    }
+}
+
+fn all_groups<C: Coding>(outputs: Outputs, x: &Rounded<C>, weights: Packed)
+where
+    Rounded<C>: Sync,
+{
+    let n_groups = weights.rows.div_ceil(GROUP);
+    let per_task = n_groups.div_ceil(TASKS * pool::n_threads());
+    let group_bytes = x.n_blocks * C::BLOCK_BYTES;
+    let outputs = &outputs;
+    pool::run(n_groups.div_ceil(per_task), |task| {
+        let groups = task * per_task..n_groups.min((task + 1) * per_task);
+        for rows in x.chunks() {
+            for group in groups.clone() {
+                let blocks = &weights.bytes[group * group_bytes..][..group_bytes];
+                // SAFETY: each group is written by one task, and its places lie inside `out`.
+                unsafe { group_rows(outputs, group, (x, rows.clone()), blocks) };
+            }
+        }
+    });
+}
+
+/// All outputs of one group for some rows.
+///
+/// # Safety
+/// The group's places for these rows lie inside the output and no other thread writes there.
+unsafe fn group_rows<C: Coding>(
+    outputs: &Outputs,
+    group: usize,
+    (x, rows): (&Rounded<C>, Range<usize>),
+    blocks: &[u8],
+) {
+    let place = outputs.place(x.rows, group);
+    let bias = outputs.bias.map(|bias| &bias[group * GROUP..][..place.n]);
+    for first in rows.clone().step_by(C::MAX_ROWS) {
+        let tile_rows = first..rows.end.min(first + C::MAX_ROWS);
+        let mut sums = [[0f32; GROUP]; 8];
+        let sums = &mut sums[..tile_rows.len()];
+        let tile = x.tile(tile_rows, blocks);
+        C::multiply(&tile, sums).unwrap_or_else(|| multiply_portable::<C>(&tile, sums));
+        for (i, sums) in sums.iter_mut().enumerate() {
+            if let Some(bias) = bias {
+                sums.iter_mut().zip(bias).for_each(|(sum, bias)| *sum += bias);
+            }
+            // SAFETY: passed on from the caller; `place.n` is at most GROUP.
+            unsafe {
+                let to = outputs.out.ptr.add(place.first + (first + i) * place.stride);
+                std::ptr::copy_nonoverlapping(sums.as_ptr(), to, place.n);
+            }
+        }
+    }
+}
+
+fn multiply_portable<C: Coding>(tile: &Tile<C::Activation>, sums: &mut [[f32; GROUP]]) {
+    for (b, block) in tile.blocks.chunks_exact(C::BLOCK_BYTES).enumerate() {
+        let (scales, quants) = block.split_at(SCALES);
+        let mut weights = [[0i32; BLOCK]; GROUP];
+        for (lane, weights) in weights.iter_mut().enumerate() {
+            weights.iter_mut().enumerate().for_each(|(i, w)| *w = C::read(quants, lane, i));
+        }
+        for (r, sums) in sums.iter_mut().enumerate() {
+            let at = r * tile.n_blocks + b;
+            let x = &tile.x[at * BLOCK..][..BLOCK];
+            for (lane, sum) in sums.iter_mut().enumerate() {
+                let scale = f16::from_le_bytes([scales[2 * lane], scales[2 * lane + 1]]).to_f32();
+                let dot: i32 = weights[lane].iter().zip(x).map(|(&w, &x)| w * x.into()).sum();
+                *sum += dot as f32 * (scale * tile.scales[at]);
+            }
+        }
+    }
+}
