@@ -2,6 +2,7 @@
 //! called, text or JSON out. What fails is one line on stderr and a hint; exit code 2 for a
 //! command that was typed wrongly, 1 for everything else.
 mod ask;
+mod bench;
 mod draw;
 mod drawn;
 mod inspect;
@@ -39,6 +40,7 @@ enum Command {
     #[command(subcommand)]
     Eval(Eval),
     Train(training::Train),
+    Bench(bench::Bench),
 }
 
 #[derive(Subcommand)]
@@ -63,6 +65,7 @@ fn main() -> ExitCode {
         Command::Scenes(scenes) => scenes.run().map(done),
         Command::Eval(Eval::Nano(nano)) => nano.run().map(done),
         Command::Train(train) => train.start(),
+        Command::Bench(bench) => bench.run().map(done),
     };
     result.unwrap_or_else(|problem| problem.report())
 }

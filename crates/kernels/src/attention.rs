@@ -1,16 +1,21 @@
-//! Scaled dot-product attention, forward and backward, one (batch, head) at a time.
+//! Scaled dot-product attention, forward and backward.
 //!
-//! The scores of one head live in scratch that the next head reuses; the backward pass computes
-//! them again. Nothing of size (T, S) is kept. It knows no positions and no cache.
+//! Forward takes blocks of queries of one head, and only the keys that some query of the block
+//! sees; a few queries, as in decoding, are taken without the matrix product. The scores live in
+//! scratch that the next block reuses; the backward pass computes them again. Nothing of size
+//! (T, S) is kept. It knows no positions and no cache.
 //!
 //! Shapes: `B` batch, `H` query heads, `Hkv` key heads (`H` a multiple), `T` queries, `S` keys,
-//! `d` head size; all row-major and dense.
+//! `d` head size; all row-major, and dense but for the room after each head's keys and values.
 
 use std::cell::RefCell;
+use std::ops::Range;
 
 use rayon::prelude::*;
 
-use crate::gemm::{Mat, Out, Precision, Start, gemm_on_this_thread};
+use crate::gemm::{Mat, Out, Precision, RawOut, Start, gemm_on_this_thread};
+use crate::pool;
+use crate::simd::dot;
 use crate::softmax::{softmax_backward_row, softmax_row};
 
 /// Sizes of one attention.
@@ -28,7 +33,17 @@ pub struct Sizes {
     pub keys: usize,
     /// `d`
     pub head_size: usize,
+    /// Elements from one head's keys (or values) to the next head's, at least `S · d`: a cache
+    /// has room for more than it holds.
+    pub kv_stride: usize,
 }
+
+/// Queries of one task.
+const BLOCK: usize = 128;
+/// With fewer queries than this, rows are multiplied one by one.
+const FEW: usize = 8;
+/// Multiply–adds worth a second thread.
+const PARALLEL: usize = 1 << 15;
 
 impl Sizes {
     fn group(&self) -> usize {
@@ -38,8 +53,10 @@ impl Sizes {
     fn check(&self, operands: Operands) {
         assert!(self.kv_heads > 0 && self.heads.is_multiple_of(self.kv_heads));
         assert_eq!(operands.q.len(), self.batch * self.heads * self.queries * self.head_size);
-        let n_kv = self.batch * self.kv_heads * self.keys * self.head_size;
-        assert!(operands.k.len() == n_kv && operands.v.len() == n_kv);
+        assert!(self.kv_stride >= self.keys * self.head_size);
+        let n_heads = self.batch * self.kv_heads;
+        let n_kv = n_heads.saturating_sub(1) * self.kv_stride + self.keys * self.head_size;
+        assert!(operands.k.len() >= n_kv && operands.v.len() >= n_kv);
         if let Some(mask) = operands.mask {
             let one = self.queries * self.keys;
             assert!(mask.len() == one || mask.len() == one * self.batch, "mask: wrong size");
@@ -69,6 +86,7 @@ thread_local! {
 }
 
 /// One head's view of the operands.
+#[derive(Clone, Copy)]
 struct Head<'a> {
     q: Mat<'a>,
     k: Mat<'a>,
@@ -80,7 +98,7 @@ impl<'a> Operands<'a> {
     fn head(&self, sizes: Sizes, batch_idx: usize, head_idx: usize) -> Head<'a> {
         let Sizes { heads, kv_heads, queries, keys, head_size, .. } = sizes;
         let q_at = (batch_idx * heads + head_idx) * queries * head_size;
-        let kv_at = (batch_idx * kv_heads + head_idx / sizes.group()) * keys * head_size;
+        let kv_at = (batch_idx * kv_heads + head_idx / sizes.group()) * sizes.kv_stride;
         let mask = self.mask.map(|mask| {
             let first = if mask.len() == queries * keys { 0 } else { batch_idx * queries * keys };
             &mask[first..first + queries * keys]
@@ -116,29 +134,146 @@ fn resize(buffer: &mut Vec<f32>, len: usize) {
     buffer.truncate(len);
 }
 
-/// `out (B, H, T, d) = softmax(q kᵀ · scale + mask) v`.
+/// `out (B, H, T, d) = softmax(q kᵀ · scale + mask) v`, and of each head's last query the weights
+/// `last (B, H, S)` where they are asked for.
 ///
 /// # Panics
 /// When a slice does not have the size that `sizes` says.
-pub fn forward(out: &mut [f32], operands: Operands, sizes: Sizes) {
+pub fn forward(out: &mut [f32], last: Option<&mut [f32]>, operands: Operands, sizes: Sizes) {
     sizes.check(operands);
     assert_eq!(out.len(), operands.q.len());
-    let one = sizes.queries * sizes.head_size;
-    if one == 0 {
-        return;
+    let Sizes { batch, heads, queries, keys, head_size, .. } = sizes;
+    assert!(last.as_ref().is_none_or(|last| last.len() == batch * heads * keys));
+    if out.is_empty() || keys == 0 {
+        return out.fill(0.0);
     }
-    let run = |i: usize, out: &mut [f32]| {
-        SCRATCH.with_borrow_mut(|(weights, _)| {
-            let head = operands.head(sizes, i / sizes.heads, i % sizes.heads);
-            operands.weights(&head, weights);
-            let weights = Mat::new(weights, sizes.queries, sizes.keys);
-            operands.product(out, (weights, head.v), Start::Zero);
-        });
+    let per_head = queries.div_ceil(BLOCK);
+    let rows = queries.div_ceil(per_head);
+    let out = RawOut { ptr: out.as_mut_ptr(), row_stride: head_size };
+    let last = last.map(|last| RawOut { ptr: last.as_mut_ptr(), row_stride: keys });
+    let task = |i: usize| {
+        let (out, last) = (&out, &last);
+        let (head_idx, first) = (i / per_head, i % per_head * rows);
+        let block = first..queries.min(first + rows);
+        if block.is_empty() {
+            return;
+        }
+        let is_last = block.end == queries;
+        let head = operands.head(sizes, head_idx / heads, head_idx % heads).rows(block.clone());
+        // SAFETY: each task writes the rows of its block of its head, and the task of the last
+        // block the weights of its head; both lie inside the slices checked above.
+        let (out, last) = unsafe {
+            let at = out.offset((head_idx * queries + first) * head_size).ptr;
+            let out = std::slice::from_raw_parts_mut(at, block.len() * head_size);
+            let weights = last
+                .filter(|_| is_last)
+                .map(|last| std::slice::from_raw_parts_mut(last.offset(head_idx * keys).ptr, keys));
+            (out, weights)
+        };
+        SCRATCH.with_borrow_mut(|(scratch, _)| operands.block(&head, scratch, out, last));
     };
-    if rayon::current_num_threads() < 2 || sizes.queries * sizes.keys < 1024 {
-        out.chunks_exact_mut(one).enumerate().for_each(|(i, out)| run(i, out));
+    let n_tasks = batch * heads * per_head;
+    if n_tasks * rows * keys * head_size < PARALLEL {
+        (0..n_tasks).for_each(task);
     } else {
-        out.par_chunks_exact_mut(one).enumerate().for_each(|(i, out)| run(i, out));
+        pool::run(n_tasks, task);
+    }
+}
+
+impl<'a> Head<'a> {
+    /// The same for some of the queries.
+    fn rows(self, rows: Range<usize>) -> Head<'a> {
+        let (width, n_keys) = (self.q.cols, self.k.rows);
+        Head {
+            q: Mat::new(&self.q.data[rows.start * width..rows.end * width], rows.len(), width),
+            mask: self.mask.map(|mask| &mask[rows.start * n_keys..rows.end * n_keys]),
+            ..self
+        }
+    }
+
+    /// From the first to the last key that any query sees.
+    fn visible(&self) -> Range<usize> {
+        let n_keys = self.k.rows;
+        let Some(mask) = self.mask else { return 0..n_keys };
+        let sees = |m: &f32| *m > HIDDEN;
+        let rows = mask.chunks_exact(n_keys);
+        let first = rows.clone().filter_map(|row| row.iter().position(sees)).min();
+        let end = rows.filter_map(|row| row.iter().rposition(sees)).max();
+        first.zip(end).map_or(0..n_keys, |(first, end)| first..end + 1)
+    }
+}
+
+/// A mask at or below this hides its key: whatever the score, its weight is 0.
+const HIDDEN: f32 = -1e29;
+
+impl Operands<'_> {
+    /// `out (rows, d)` of some queries of one head, and the weights `(S)` of the last of them.
+    fn block(
+        &self,
+        head: &Head,
+        scratch: &mut Vec<f32>,
+        out: &mut [f32],
+        last: Option<&mut [f32]>,
+    ) {
+        let (n_rows, width, n_keys) = (head.q.rows, head.q.cols, head.k.rows);
+        let seen = head.visible();
+        let (k, v) = (head.k.rows_of(seen.clone()), head.v.rows_of(seen.clone()));
+        resize(scratch, n_rows * seen.len());
+        if n_rows < FEW {
+            scores(scratch, head.q.data, k.data, width);
+        } else {
+            self.product(scratch, (head.q, k.t()), Start::Zero);
+        }
+        for (i, row) in scratch.chunks_exact_mut(seen.len()).enumerate() {
+            let mask = head.mask.map(|mask| &mask[i * n_keys..][..n_keys][seen.clone()]);
+            softmax_row(row, self.scale, mask);
+        }
+        if let Some(last) = last {
+            last.fill(0.0);
+            last[seen.clone()].copy_from_slice(&scratch[(n_rows - 1) * seen.len()..]);
+        }
+        if n_rows < FEW {
+            weigh(out, scratch, v.data, width);
+        } else {
+            self.product(out, (Mat::new(scratch, n_rows, seen.len()), v), Start::Zero);
+        }
+    }
+}
+
+simd! {
+    /// `scores (rows, S) = q (rows, d) · k (S, d)ᵀ`
+    fn scores(scores: &mut [f32], q: &[f32], k: &[f32], width: usize) {
+        let n_keys = k.len() / width;
+        for (scores, q) in scores.chunks_exact_mut(n_keys).zip(q.chunks_exact(width)) {
+            for (score, k) in scores.iter_mut().zip(k.chunks_exact(width)) {
+                *score = dot(q, k);
+            }
+        }
+    }
+}
+
+simd! {
+    /// `out (rows, d) = weights (rows, S) · v (S, d)`
+    fn weigh(out: &mut [f32], weights: &[f32], v: &[f32], width: usize) {
+        const PART: usize = 32;
+        let n_keys = v.len() / width;
+        for (out, weights) in out.chunks_exact_mut(width).zip(weights.chunks_exact(n_keys)) {
+            for (part, out) in out.chunks_mut(PART).enumerate() {
+                let mut sums = [0f32; PART];
+                if out.len() == PART {
+                    for (v, &weight) in v.chunks_exact(width).zip(weights) {
+                        let v = &v[part * PART..][..PART];
+                        sums.iter_mut().zip(v).for_each(|(sum, v)| *sum += weight * v);
+                    }
+                } else {
+                    for (v, &weight) in v.chunks_exact(width).zip(weights) {
+                        let v = &v[part * PART..];
+                        sums.iter_mut().zip(v).for_each(|(sum, v)| *sum += weight * v);
+                    }
+                }
+                out.copy_from_slice(&sums[..out.len()]);
+            }
+        }
     }
 }
 
@@ -160,7 +295,8 @@ pub fn backward(gradients: Gradients, operands: Operands, grad: &[f32], sizes: S
     sizes.check(operands);
     let Gradients { dq, dk, dv } = gradients;
     assert!(dq.len() == operands.q.len() && grad.len() == operands.q.len());
-    assert!(dk.len() == operands.k.len() && dv.len() == operands.v.len());
+    let n_kv = sizes.batch * sizes.kv_heads * sizes.keys * sizes.head_size;
+    assert!(dk.len() == n_kv && dv.len() == n_kv, "gradients of keys and values are dense");
     let group = sizes.group();
     let (n_q, n_kv) = (group * sizes.queries * sizes.head_size, sizes.keys * sizes.head_size);
     if n_q == 0 || n_kv == 0 {

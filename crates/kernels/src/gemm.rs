@@ -65,6 +65,16 @@ impl<'a> Mat<'a> {
         }
     }
 
+    /// Some of the rows.
+    pub(crate) fn rows_of(self, rows: std::ops::Range<usize>) -> Self {
+        let (first, rows) = (rows.start, rows.len());
+        let end = match rows {
+            0 => first * self.row_stride,
+            n => (first + n - 1) * self.row_stride + (self.cols.max(1) - 1) * self.col_stride + 1,
+        };
+        Mat { data: &self.data[first * self.row_stride..end], rows, ..self }
+    }
+
     fn row_range(self, first: usize, rows: usize) -> Self {
         Mat { data: &self.data[first * self.row_stride..], rows, ..self }
     }

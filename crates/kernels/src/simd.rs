@@ -47,11 +47,38 @@ pub(crate) fn sum(n: usize, f: impl Fn(usize) -> f32) -> f32 {
         }
         i += LANES;
     }
-    let mut total: f32 = lanes.iter().sum();
+    let mut total = total(lanes);
     for i in whole..n {
         total += f(i);
     }
     total
+}
+
+/// The sum of the lanes, in halves.
+#[inline(always)]
+fn total(mut lanes: [f32; LANES]) -> f32 {
+    let mut half = LANES / 2;
+    while half > 0 {
+        for i in 0..half {
+            lanes[i] += lanes[i + half];
+        }
+        half /= 2;
+    }
+    lanes[0]
+}
+
+/// Sum of `a[i] · b[i]`.
+#[inline(always)]
+pub(crate) fn dot(a: &[f32], b: &[f32]) -> f32 {
+    let (blocks_a, rest_a) = a.as_chunks::<LANES>();
+    let (blocks_b, rest_b) = b.as_chunks::<LANES>();
+    let mut lanes = [0f32; LANES];
+    for (a, b) in blocks_a.iter().zip(blocks_b) {
+        for (lane, (a, b)) in lanes.iter_mut().zip(a.iter().zip(b)) {
+            *lane += a * b;
+        }
+    }
+    rest_a.iter().zip(rest_b).fold(total(lanes), |sum, (a, b)| sum + a * b)
 }
 
 /// Largest of `x`, or negative infinity when it is empty.

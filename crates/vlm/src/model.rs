@@ -28,6 +28,7 @@ use crate::config::{Config, VisionKind};
 use crate::error::{Context, Error};
 use crate::probe::Probe;
 use crate::weights::TensorMap;
+use crate::weights::packed::{PackedFile, Quantization};
 use kv_cache::KvCache;
 use language_model::LanguageModel;
 use loader::Loader;
@@ -71,6 +72,44 @@ impl Vlm {
         Self::from_tensors(&config, TensorMap::open(dir, device)?, Compute::F32)
     }
 
+    /// As [`Vlm::load`] with weights packed as `quantization` says. The packed form is kept in
+    /// the folder `cache` and mapped from there the next time; without one it is made in memory.
+    ///
+    /// Errors: as [`Vlm::load`]; a device other than the CPU computes in its own precision only.
+    pub fn load_quantized(
+        dir: &Path,
+        device: &Device,
+        quantization: Quantization,
+        cache: Option<&Path>,
+    ) -> Result<Vlm, Error> {
+        if quantization == Quantization::None {
+            return Self::load(dir, device);
+        }
+        if !device.is_cpu() {
+            let reason = "packed weights run on the CPU only; load the model unpacked".into();
+            return Err(Error::Device { device: crate::device::name(device).into(), reason });
+        }
+        let config = Config::load(dir)?;
+        let family = family::of(&config);
+        let open = || {
+            let mut tensors = TensorMap::open(dir, device)?;
+            let tied = family.adopt(&config, &mut tensors);
+            Ok::<_, Error>((tensors, tied))
+        };
+        // Everything that can be wrong with the files shows before the long work begins.
+        let (tensors, tied) = open()?;
+        let key = tensors.fingerprint();
+        let mut plan = Loader::new(tensors.dry(), Compute::F32).quantized(quantization, None);
+        Self::build(&config, &mut plan, tied)?;
+        let matrices = std::mem::take(&mut plan.matrices);
+        plan.finish()?;
+        let packed = PackedFile::open_or_make(cache, &key, &matrices, || Ok(open()?.0))?;
+        let mut loader = Loader::new(open()?.0, Compute::F32).quantized(quantization, Some(packed));
+        let vlm = Self::build(&config, &mut loader, tied)?;
+        loader.finish()?;
+        Ok(vlm)
+    }
+
     /// Builds the model from named tensors, which it keeps as they are: variables stay linked, and
     /// a change made to one in place is seen by the next forward pass.
     pub fn from_tensors(
@@ -78,13 +117,7 @@ impl Vlm {
         mut tensors: TensorMap,
         compute: Compute,
     ) -> Result<Vlm, Error> {
-        let family = family::of(config);
-        family.adopt(config, &mut tensors);
-        let tied = family.is_tied(config, Some(&tensors));
-        if tied {
-            // `save_pretrained` leaves a tied head out; other tools write it twice.
-            tensors.ignore(|name| name.starts_with(family.lm_head));
-        }
+        let tied = family::of(config).adopt(config, &mut tensors);
         let mut loader = Loader::new(tensors, compute);
         let vlm = Self::build(config, &mut loader, tied)?;
         loader.finish()?;

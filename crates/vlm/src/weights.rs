@@ -6,6 +6,7 @@
 //! `model::family`'s table.
 
 mod files;
+pub mod packed;
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
@@ -33,6 +34,8 @@ pub struct TensorMap {
     device: Device,
     dtype: DType,
     problems: RefCell<TensorMismatch>,
+    /// Nothing is read.
+    dry: bool,
 }
 
 impl From<HashMap<String, Tensor>> for TensorMap {
@@ -67,7 +70,7 @@ impl TensorMap {
 
     fn new(sources: BTreeMap<String, Source>, files: Option<Files>, device: Device) -> Self {
         let dtype = DType::F32;
-        TensorMap { sources, files, device, dtype, problems: RefCell::default() }
+        TensorMap { sources, files, device, dtype, problems: RefCell::default(), dry: false }
     }
 
     /// Whether a tensor of this name is (still) there.
@@ -116,11 +119,32 @@ impl TensorMap {
             self.problems.borrow_mut().misshaped.push(misshaped);
             return self.stand_in(dims);
         }
+        if self.dry {
+            return self.stand_in(dims);
+        }
         match (source, &self.files) {
             (Source::Loaded(tensor), _) => Ok(tensor),
             (Source::Mapped(stored), Some(files)) => files.load(&stored, self.dtype, &self.device),
             (Source::Mapped(_), None) => self.stand_in(dims),
         }
+    }
+
+    /// Removes the tensor `name` without reading it; notes for `finish` what is wrong with it.
+    pub(crate) fn check(&mut self, name: &str, dims: &[usize]) -> Result<(), Error> {
+        let dry = std::mem::replace(&mut self.dry, true);
+        let checked = self.take(name, dims).map(drop);
+        self.dry = dry;
+        checked
+    }
+
+    /// Every later `take` only checks and returns a stand-in.
+    pub(crate) fn dry(self) -> Self {
+        TensorMap { dry: true, ..self }
+    }
+
+    /// Which files the tensors come from, with their sizes and times: changes when they do.
+    pub(crate) fn fingerprint(&self) -> String {
+        self.files.as_ref().map(Files::fingerprint).unwrap_or_default()
     }
 
     /// Ends the taking: an error names every tensor that was missing, misshaped or left over.

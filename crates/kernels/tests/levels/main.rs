@@ -4,10 +4,10 @@
 //! Gradients are compared with automatic differentiation in f64 where the tensors are: in
 //! `vlm::model::nn`. Levels that this processor lacks are said to be skipped.
 
+mod attention;
 mod packed;
 
 use kernels::activation::{self, Activation};
-use kernels::attention::{self, Gradients, Operands, Sizes};
 use kernels::gemm::{Mat, Out, Precision, Start, gemm, gemm_on_this_thread};
 use kernels::norm::{self, Norm};
 use kernels::{Level, level, loss, rope, softmax, with_level};
@@ -325,42 +325,5 @@ fn a_product_over_several_threads_is_the_same_and_leaves_gaps_alone() {
         let dense: Vec<f32> = out.chunks_exact(stride).flat_map(|r| r[..n].to_vec()).collect();
         let expected = product(a, b, &|_, _| 0.0, precision == Precision::Bf16);
         assert_close("over threads", &dense, &expected, 3e-6);
-    }
-}
-
-#[test]
-fn attention_forward_and_backward() {
-    for (heads, kv_heads, queries, keys, head_size) in
-        [(2, 2, 5, 5, 8), (4, 2, 3, 9, 16), (3, 1, 1, 40, 33)]
-    {
-        let batch = 2;
-        let sizes = Sizes { batch, heads, kv_heads, queries, keys, head_size };
-        let (n_q, n_kv) =
-            (batch * heads * queries * head_size, batch * kv_heads * keys * head_size);
-        let (q, k, v) = (values(n_q, 19, 1.0), values(n_kv, 20, 1.0), values(n_kv, 21, 1.0));
-        let grad = values(n_q, 22, 1.0);
-        let mask: Vec<f32> =
-            (0..queries * keys).map(|i| if i % 4 == 3 { -1e30 } else { 0.0 }).collect();
-        let how = Operands {
-            q: &q,
-            k: &k,
-            v: &v,
-            mask: Some(&mask),
-            scale: 0.4,
-            precision: Precision::F32,
-        };
-        let run = || {
-            let mut out = vec![0.0; n_q];
-            attention::forward(&mut out, how, sizes);
-            let (mut dq, mut dk, mut dv) = (vec![0.0; n_q], vec![0.0; n_kv], vec![0.0; n_kv]);
-            let to = Gradients { dq: &mut dq, dk: &mut dk, dv: &mut dv };
-            attention::backward(to, how, &grad, sizes);
-            [out, dq, dk, dv].concat()
-        };
-        let portable = at(Level::Portable, run);
-        for level in faster() {
-            // The products inside go to another library, which sums in its own order.
-            assert_close(&format!("{level:?}"), &at(level, run), &wide(&portable), 1e-5);
-        }
     }
 }

@@ -8,7 +8,7 @@
 
 use candle_core::{DType, Device, Tensor};
 
-use super::nn::{Attend, attention, attention_with_weights};
+use super::nn::{Attend, attention, attention_with_last_weights, attention_with_weights};
 use crate::error::{Context, Error};
 use crate::probe::Rows;
 
@@ -29,29 +29,24 @@ pub(super) fn merge_heads(x: &Tensor) -> Result<Tensor, Error> {
     Ok(x.transpose(1, 2)?.contiguous()?.reshape((b, t, h * d))?) // (B, T, D)
 }
 
-/// Attention output `(B, H, T, d)` and, where asked for, weights `(B, H, rows, S)`.
-///
-/// For `Rows::Last` the output comes from the plain path and one row is computed besides, so that
-/// a probe changes no bit of the output.
+/// Attention output `(B, H, T, d)` and, where asked for, weights `(B, H, rows, S)`. The last row
+/// alone changes no bit of the output.
 pub(super) fn attend(
     (q, k, v): (&Tensor, &Tensor, &Tensor),
     how: &Attend,
     rows: Option<Rows>,
 ) -> Result<(Tensor, Option<Tensor>), Error> {
-    if rows == Some(Rows::All) {
-        let (out, weights) = attention_with_weights(q, k, v, how)?;
-        return Ok((out, Some(weights)));
+    match rows {
+        None => Ok((attention(q, k, v, how)?, None)),
+        Some(Rows::Last) => {
+            let (out, weights) = attention_with_last_weights(q, k, v, how)?;
+            Ok((out, Some(weights)))
+        }
+        Some(Rows::All) => {
+            let (out, weights) = attention_with_weights(q, k, v, how)?;
+            Ok((out, Some(weights)))
+        }
     }
-    let out = attention(q, k, v, how)?;
-    if rows.is_none() {
-        return Ok((out, None));
-    }
-    let last = q.dim(2)? - 1;
-    let q = q.narrow(2, last, 1)?.contiguous()?;
-    let mask = how.mask.map(|mask| mask.narrow(2, last, 1)?.contiguous()).transpose()?;
-    let how = Attend { mask: mask.as_ref(), ..*how };
-    let (_, weights) = attention_with_weights(&q, k, v, &how)?;
-    Ok((out, Some(weights))) // (B, H, 1, S)
 }
 
 /// The causal mask of `n_new` tokens after `n_past`, `(1, 1, T, S)`; `None` when every key is seen.

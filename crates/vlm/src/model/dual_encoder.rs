@@ -145,7 +145,7 @@ impl TextTower {
     /// Phrases as token ids → `(B, E)`, each of length 1; phrases longer than the tower's
     /// positions are cut.
     pub fn embed(&self, phrases: &[Vec<u32>]) -> Result<Tensor, Error> {
-        let n_positions = self.position_embedding.weight.dim(0)?;
+        let n_positions = self.position_embedding.weight.dims2()?.0;
         let cut = |phrase: &Vec<u32>| phrase.len().min(n_positions);
         let (b, t) = (phrases.len(), phrases.iter().map(cut).max().unwrap_or(0).max(1));
         let (mut ids, mut mask) = (vec![0u32; b * t], vec![0f32; b * t]);
@@ -163,13 +163,13 @@ impl TextTower {
     /// length 1. Errors when a phrase is longer than the positions.
     pub fn forward(&self, input_ids: &Tensor, mask: &Tensor) -> Result<Tensor, Error> {
         let (_, t) = input_ids.dims2()?;
-        let n_positions = self.position_embedding.weight.dim(0)?;
+        let n_positions = self.position_embedding.weight.dims2()?.0;
         if t > n_positions {
             let expected = format!("(B, at most {n_positions})");
             let found = input_ids.dims().to_vec();
             return Err(Error::Shape { tensor: "input_ids", expected, found });
         }
-        let positions = self.position_embedding.weight.narrow(0, 0, t)?.unsqueeze(0)?;
+        let positions = self.position_embedding.weight.dense()?.narrow(0, 0, t)?.unsqueeze(0)?;
         let mut x = self.token_embedding.forward(input_ids)?.broadcast_add(&positions)?;
         let hidden_keys = padding_mask(mask, t)?;
         for layer in &self.layers {

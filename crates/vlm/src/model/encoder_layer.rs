@@ -9,7 +9,7 @@ use candle_core::Tensor;
 
 use super::attention::{merge_heads, split_heads};
 use super::loader::Loader;
-use super::nn::{Activation, Attend, LayerNorm, Linear, attention};
+use super::nn::{Activation, Attend, LayerNorm, Linear, Projections, attention};
 use crate::error::Error;
 
 /// Sizes of a stack of these layers.
@@ -25,9 +25,7 @@ pub(super) struct EncoderSizes {
 /// `x + attention(norm(x))`, then `x + mlp(norm(x))`.
 pub struct EncoderLayer {
     layer_norm1: LayerNorm,
-    q_proj: Linear,
-    k_proj: Linear,
-    v_proj: Linear,
+    qkv_proj: Projections<3>,
     out_proj: Linear,
     layer_norm2: LayerNorm,
     fc1: Linear,
@@ -45,11 +43,10 @@ impl EncoderLayer {
         let (size, wide, eps) = (sizes.hidden_size, sizes.intermediate_size, sizes.layer_norm_eps);
         let attn = format!("{prefix}.self_attn");
         let mlp = format!("{prefix}.mlp");
+        let qkv = ["q_proj", "k_proj", "v_proj"].map(|name| (name, size));
         Ok(EncoderLayer {
             layer_norm1: loader.layer_norm(&format!("{prefix}.layer_norm1"), size, eps)?,
-            q_proj: loader.linear(&format!("{attn}.q_proj"), (size, size), true)?,
-            k_proj: loader.linear(&format!("{attn}.k_proj"), (size, size), true)?,
-            v_proj: loader.linear(&format!("{attn}.v_proj"), (size, size), true)?,
+            qkv_proj: loader.projections(&attn, qkv, (size, true))?,
             out_proj: loader.linear(&format!("{attn}.out_proj"), (size, size), true)?,
             layer_norm2: loader.layer_norm(&format!("{prefix}.layer_norm2"), size, eps)?,
             fc1: loader.linear(&format!("{mlp}.fc1"), (wide, size), true)?,
@@ -68,11 +65,12 @@ impl EncoderLayer {
     }
 
     fn attend(&self, x: &Tensor, mask: Option<&Tensor>) -> Result<Tensor, Error> {
-        let q = split_heads(&self.q_proj.forward(x)?, self.n_heads)?; // (B, H, T, d)
-        let k = split_heads(&self.k_proj.forward(x)?, self.n_heads)?;
-        let v = split_heads(&self.v_proj.forward(x)?, self.n_heads)?;
+        let [q, k, v] = self.qkv_proj.forward(x)?;
+        let q = split_heads(&q, self.n_heads)?; // (B, H, T, d)
+        let k = split_heads(&k, self.n_heads)?;
+        let v = split_heads(&v, self.n_heads)?;
         let scale = 1.0 / (q.dim(3)? as f32).sqrt();
-        let how = Attend { mask, scale, compute: self.q_proj.compute };
+        let how = Attend { mask, scale, compute: self.qkv_proj.compute() };
         let out = attention(&q, &k, &v, &how)?;
         Ok(self.out_proj.forward(&merge_heads(&out)?)?) // (B, T, D)
     }

@@ -57,8 +57,18 @@ pub(super) fn of(config: &Config) -> &'static Family {
 }
 
 impl Family {
-    /// Rewrites aliases and drops what the model does not use.
-    pub(super) fn adopt(&self, config: &Config, tensors: &mut TensorMap) {
+    /// Rewrites aliases and drops what the model does not use; whether the head is tied.
+    pub(super) fn adopt(&self, config: &Config, tensors: &mut TensorMap) -> bool {
+        self.rename(config, tensors);
+        let tied = self.is_tied(config, Some(tensors));
+        if tied {
+            // `save_pretrained` leaves a tied head out; other tools write it twice.
+            tensors.ignore(|name| name.starts_with(self.lm_head));
+        }
+        tied
+    }
+
+    fn rename(&self, config: &Config, tensors: &mut TensorMap) {
         tensors.rename(|name| {
             let (from, to) = self.aliases.iter().find(|(from, _)| name.starts_with(from))?;
             Some(format!("{to}{}", &name[from.len()..]))

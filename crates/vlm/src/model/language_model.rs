@@ -11,7 +11,7 @@ use candle_core::Tensor;
 use super::attention::{attend, causal_mask, merge_heads, split_heads};
 use super::kv_cache::KvCache;
 use super::loader::Loader;
-use super::nn::{Activation, Attend, Embedding, Linear, RmsNorm, rope, swiglu};
+use super::nn::{Activation, Attend, Embedding, Linear, Projections, RmsNorm, rope, swiglu};
 use super::rotary::{Angles, Rotary};
 use super::{Mask, Positions};
 use crate::config::TextConfig;
@@ -43,11 +43,12 @@ impl LanguageModel {
         tied: bool,
     ) -> Result<Self, Error> {
         let (v, d) = (config.vocab_size, config.hidden_size);
-        let embed_tokens = loader.embedding(&format!("{prefix}.embed_tokens"), v, d)?;
+        let embed_tokens = loader.token_embedding(&format!("{prefix}.embed_tokens"), v, d)?;
         let name = |i: usize| format!("{prefix}.layers.{i}");
-        let layers = (0..config.num_hidden_layers)
-            .map(|i| DecoderLayer::load(loader, &name(i), config))
-            .collect::<Result<Vec<_>, Error>>()?;
+        let layers = loader.decoder(|loader| {
+            let layers = 0..config.num_hidden_layers;
+            layers.map(|i| DecoderLayer::load(loader, &name(i), config)).collect::<Result<_, _>>()
+        })?;
         let norm = loader.rms_norm(&format!("{prefix}.norm"), d, config.rms_norm_eps)?;
         let lm_head = match tied {
             false => loader.linear(head, (v, d), false)?,
@@ -109,13 +110,10 @@ impl LanguageModel {
 /// `x + attention(norm(x))`, then `x + swiglu(norm(x))`.
 struct DecoderLayer {
     input_layernorm: RmsNorm,
-    q_proj: Linear,
-    k_proj: Linear,
-    v_proj: Linear,
+    qkv_proj: Projections<3>,
     o_proj: Linear,
     post_attention_layernorm: RmsNorm,
-    gate_proj: Linear,
-    up_proj: Linear,
+    gate_up_proj: Projections<2>,
     down_proj: Linear,
     hidden_act: Activation,
     n_heads: usize,
@@ -131,15 +129,14 @@ impl DecoderLayer {
         let attn = format!("{prefix}.self_attn");
         let mlp = format!("{prefix}.mlp");
         let norm2 = format!("{prefix}.post_attention_layernorm");
+        let qkv = [("q_proj", q), ("k_proj", kv), ("v_proj", kv)];
+        let gate_up = [("gate_proj", wide), ("up_proj", wide)];
         Ok(DecoderLayer {
             input_layernorm: loader.rms_norm(&format!("{prefix}.input_layernorm"), d, eps)?,
-            q_proj: loader.linear(&format!("{attn}.q_proj"), (q, d), config.qkv_bias)?,
-            k_proj: loader.linear(&format!("{attn}.k_proj"), (kv, d), config.qkv_bias)?,
-            v_proj: loader.linear(&format!("{attn}.v_proj"), (kv, d), config.qkv_bias)?,
+            qkv_proj: loader.projections(&attn, qkv, (d, config.qkv_bias))?,
             o_proj: loader.linear(&format!("{attn}.o_proj"), (d, q), config.o_bias)?,
             post_attention_layernorm: loader.rms_norm(&norm2, d, eps)?,
-            gate_proj: loader.linear(&format!("{mlp}.gate_proj"), (wide, d), config.mlp_bias)?,
-            up_proj: loader.linear(&format!("{mlp}.up_proj"), (wide, d), config.mlp_bias)?,
+            gate_up_proj: loader.projections(&mlp, gate_up, (d, config.mlp_bias))?,
             down_proj: loader.linear(&format!("{mlp}.down_proj"), (d, wide), config.mlp_bias)?,
             hidden_act: config.hidden_act,
             n_heads: config.num_attention_heads,
@@ -156,9 +153,10 @@ impl DecoderLayer {
         rows: Option<crate::probe::Rows>,
     ) -> Result<(Tensor, Option<Tensor>), Error> {
         let h = self.input_layernorm.forward(x)?;
-        let q = split_heads(&self.q_proj.forward(&h)?, self.n_heads)?; // (B, H, T, d)
-        let k = split_heads(&self.k_proj.forward(&h)?, self.n_kv_heads)?; // (B, Hkv, T, d)
-        let v = split_heads(&self.v_proj.forward(&h)?, self.n_kv_heads)?;
+        let [q, k, v] = self.qkv_proj.forward(&h)?;
+        let q = split_heads(&q, self.n_heads)?; // (B, H, T, d)
+        let k = split_heads(&k, self.n_kv_heads)?; // (B, Hkv, T, d)
+        let v = split_heads(&v, self.n_kv_heads)?;
         let q = rope(&q, &pass.angles.cos, &pass.angles.sin)?;
         let k = rope(&k, &pass.angles.cos, &pass.angles.sin)?;
         let (k, v) = match cache {
@@ -170,11 +168,11 @@ impl DecoderLayer {
             Mask::Additive(mask) => Some(*mask),
         };
         let scale = 1.0 / (q.dim(3)? as f32).sqrt();
-        let how = Attend { mask, scale, compute: self.q_proj.compute };
+        let how = Attend { mask, scale, compute: self.qkv_proj.compute() };
         let (out, weights) = attend((&q, &k, &v), &how, rows)?;
         let x = (x + self.o_proj.forward(&merge_heads(&out)?)?)?;
         let h = self.post_attention_layernorm.forward(&x)?;
-        let (gate, up) = (self.gate_proj.forward(&h)?, self.up_proj.forward(&h)?);
+        let [gate, up] = self.gate_up_proj.forward(&h)?;
         let mlp = self.down_proj.forward(&swiglu(&gate, &up, self.hidden_act)?)?;
         Ok(((x + mlp)?, weights))
     }

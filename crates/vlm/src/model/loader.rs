@@ -1,30 +1,60 @@
 //! Takes tensors by name and shape and makes layers of them.
 //!
-//! The same code that builds a model also lists its parameters: a loader over nothing records
-//! every name and shape it is asked for. It knows no architecture.
+//! The same code that builds a model also lists its parameters and plans what is packed: a loader
+//! that only looks records every name and shape it is asked for. It knows no architecture.
 
 use candle_core::{DType, Device, Tensor};
+use kernels::quant::{Format, GROUP};
 
-use super::nn::{Compute, Embedding, LayerNorm, Linear, RmsNorm};
-use crate::error::Error;
+use super::nn::{
+    Compute, Embedding, LayerNorm, Linear, PackedWeight, Projections, RmsNorm, Weight,
+};
+use crate::error::{Context, Error};
 use crate::weights::TensorMap;
+use crate::weights::packed::{Matrix, PackedFile, Quantization};
 
 /// Where layers come from.
 pub(crate) struct Loader {
     tensors: Option<TensorMap>,
     /// Every name and shape asked for, in order.
     pub(crate) asked: Vec<(String, Vec<usize>)>,
+    /// Every matrix that is or would be packed, in order.
+    pub(crate) matrices: Vec<Matrix>,
     pub(crate) compute: Compute,
+    quantization: Quantization,
+    packed: Option<PackedFile>,
+    in_decoder: bool,
 }
 
 impl Loader {
     pub(crate) fn new(tensors: TensorMap, compute: Compute) -> Self {
-        Loader { tensors: Some(tensors), asked: Vec::new(), compute }
+        Loader { tensors: Some(tensors), compute, ..Self::recorder() }
     }
 
     /// A loader that only records; its tensors are stand-ins without memory.
     pub(crate) fn recorder() -> Self {
-        Loader { tensors: None, asked: Vec::new(), compute: Compute::default() }
+        Loader {
+            tensors: None,
+            asked: Vec::new(),
+            matrices: Vec::new(),
+            compute: Compute::default(),
+            quantization: Quantization::None,
+            packed: None,
+            in_decoder: false,
+        }
+    }
+
+    /// Matrices as `quantization` has them: from `packed`, or only recorded without one.
+    pub(crate) fn quantized(self, quantization: Quantization, packed: Option<PackedFile>) -> Self {
+        Loader { quantization, packed, ..self }
+    }
+
+    /// What `load` takes belongs to the decoder's layers, which may be stored in fewer bits.
+    pub(crate) fn decoder<T>(&mut self, load: impl FnOnce(&mut Self) -> T) -> T {
+        self.in_decoder = true;
+        let loaded = load(self);
+        self.in_decoder = false;
+        loaded
     }
 
     pub(crate) fn tensor(&mut self, name: &str, dims: &[usize]) -> Result<Tensor, Error> {
@@ -47,12 +77,41 @@ impl Loader {
         (n_out, n_in): (usize, usize),
         bias: bool,
     ) -> Result<Linear, Error> {
-        let weight = self.tensor(&format!("{name}.weight"), &[n_out, n_in])?;
+        let weight = self.weight(&[(name, n_out)], n_in)?;
         let bias = match bias {
             true => Some(self.tensor(&format!("{name}.bias"), &[n_out])?),
             false => None,
         };
         Ok(Linear { weight, bias, compute: self.compute })
+    }
+
+    /// Linear layers `{prefix}.{name}` of one input, each with its number of outputs.
+    pub(crate) fn projections<const N: usize>(
+        &mut self,
+        prefix: &str,
+        layers: [(&str, usize); N],
+        (n_in, bias): (usize, bool),
+    ) -> Result<Projections<N>, Error> {
+        let names = layers.map(|(name, n_out)| (format!("{prefix}.{name}"), n_out));
+        let whole = names.iter().all(|(_, n_out)| n_out.is_multiple_of(GROUP));
+        if self.quantization == Quantization::None || !whole {
+            let layers = names.iter().map(|(name, n_out)| self.linear(name, (*n_out, n_in), bias));
+            let layers: Vec<Linear> = layers.collect::<Result<_, Error>>()?;
+            let layers = <[Linear; N]>::try_from(layers);
+            return Ok(Projections::Each(layers.unwrap_or_else(|_| unreachable!("N layers"))));
+        }
+        let parts: Vec<(&str, usize)> = names.iter().map(|(n, rows)| (n.as_str(), *rows)).collect();
+        let weight = self.weight(&parts, n_in)?;
+        let bias = match bias {
+            true => {
+                let biases =
+                    names.iter().map(|(n, rows)| self.tensor(&format!("{n}.bias"), &[*rows]));
+                Some(Tensor::cat(&biases.collect::<Result<Vec<_>, Error>>()?, 0)?)
+            }
+            false => None,
+        };
+        let all = Linear { weight, bias, compute: self.compute };
+        Ok(Projections::Together { all, widths: layers.map(|(_, n_out)| n_out) })
     }
 
     pub(crate) fn layer_norm(
@@ -71,12 +130,59 @@ impl Loader {
         Ok(RmsNorm { weight, eps })
     }
 
+    /// A table that is small or indexed otherwise than by row, so never packed.
     pub(crate) fn embedding(
         &mut self,
         name: &str,
         rows: usize,
         size: usize,
     ) -> Result<Embedding, Error> {
-        Ok(Embedding { weight: self.tensor(&format!("{name}.weight"), &[rows, size])? })
+        let weight = self.tensor(&format!("{name}.weight"), &[rows, size])?;
+        Ok(Embedding { weight: Weight::Dense(weight) })
+    }
+
+    /// The table of the vocabulary.
+    pub(crate) fn token_embedding(
+        &mut self,
+        name: &str,
+        rows: usize,
+        size: usize,
+    ) -> Result<Embedding, Error> {
+        Ok(Embedding { weight: self.weight(&[(name, rows)], size)? })
+    }
+
+    /// `{name}.weight (rows, n_in)` of each part, one under the other; several only when packed.
+    fn weight(&mut self, parts: &[(&str, usize)], n_in: usize) -> Result<Weight, Error> {
+        let Some(format) = self.format() else {
+            let (name, rows) = parts[0];
+            return Ok(Weight::Dense(self.tensor(&format!("{name}.weight"), &[rows, n_in])?));
+        };
+        let parts: Vec<(String, usize)> =
+            parts.iter().map(|(name, rows)| (format!("{name}.weight"), *rows)).collect();
+        for (name, rows) in &parts {
+            self.asked.push((name.clone(), vec![*rows, n_in]));
+            if let Some(tensors) = &mut self.tensors {
+                tensors.check(name, &[*rows, n_in])?;
+            }
+        }
+        let matrix = Matrix { parts, cols: n_in, format };
+        let dims = (matrix.rows(), n_in);
+        let weight = match &self.packed {
+            Some(packed) => {
+                let packed = PackedWeight::new(format, dims, packed.bytes(&matrix)?);
+                Weight::Packed(packed.context("packed weights")?)
+            }
+            None => Weight::Dense(Tensor::zeros((), DType::F32, &Device::Cpu)?.broadcast_as(dims)?),
+        };
+        self.matrices.push(matrix);
+        Ok(weight)
+    }
+
+    fn format(&self) -> Option<Format> {
+        match (self.quantization, self.in_decoder) {
+            (Quantization::None, _) => None,
+            (Quantization::Q4_0, true) => Some(Format::Q4_0),
+            (Quantization::Q8_0 | Quantization::Q4_0, _) => Some(Format::Q8_0),
+        }
     }
 }

@@ -15,13 +15,17 @@ mod linear;
 mod loss;
 mod norm;
 mod rotary;
+mod weight;
 
 pub use activation::{Activation, swiglu};
-pub use attention::{Attend, attention, attention_with_weights, softmax};
-pub use linear::{Embedding, Linear, matmul};
+pub use attention::{
+    Attend, attention, attention_with_last_weights, attention_with_weights, softmax,
+};
+pub use linear::{Embedding, Linear, Projections, matmul};
 pub use loss::cross_entropy;
 pub use norm::{LayerNorm, RmsNorm};
 pub use rotary::rope;
+pub use weight::{Bytes, PackedWeight, Weight};
 
 #[cfg(test)]
 mod tests;

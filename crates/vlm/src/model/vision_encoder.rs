@@ -11,7 +11,7 @@ use candle_core::{Device, Tensor};
 use super::attention::MASKED;
 use super::encoder_layer::{EncoderLayer, EncoderSizes};
 use super::loader::Loader;
-use super::nn::{Compute, Embedding, LayerNorm, Linear};
+use super::nn::{Compute, Embedding, LayerNorm, Linear, Weight};
 use crate::config::{VisionConfig, VisionKind};
 use crate::error::{Context, Error};
 
@@ -114,6 +114,7 @@ impl VisionEncoder {
         let d = self.config.hidden_size;
         let weight = self.patch_embedding.reshape((d, patches.dim(2)?))?;
         let bias = self.patch_bias.clone();
+        let weight = Weight::Dense(weight);
         let linear = Linear { weight, bias, compute: self.compute };
         let mut x = linear.forward(&patches)?; // (N, P, D)
         if let Some(class) = &self.class_embedding {
@@ -125,7 +126,7 @@ impl VisionEncoder {
                 let ids = self.position_ids(n, (rows, cols), extents, x.device())?;
                 self.position_embedding.forward(&ids)? // (N|1, P, D)
             }
-            _ => self.position_embedding.weight.unsqueeze(0)?, // (1, P, D)
+            _ => self.position_embedding.weight.dense()?.unsqueeze(0)?, // (1, P, D)
         };
         let x = x.broadcast_add(&positions)?; // (N, P, D)
         match &self.pre_layrnorm {

@@ -76,6 +76,17 @@ impl Files {
         load().map_err(|e| self.damaged(name, &e))
     }
 
+    /// Paths, sizes and times of change.
+    pub(super) fn fingerprint(&self) -> String {
+        let of = |path: &PathBuf| {
+            let path = std::path::absolute(path).unwrap_or_else(|_| path.clone());
+            let about = std::fs::metadata(&path).ok();
+            let changed = about.as_ref().and_then(|about| about.modified().ok());
+            format!("{} {:?} {changed:?}\n", path.display(), about.map(|about| about.len()))
+        };
+        self.paths.iter().map(of).collect()
+    }
+
     fn damaged(&self, name: &str, error: &candle_core::Error) -> Error {
         let path = self.paths.first().map(PathBuf::as_path).unwrap_or(Path::new("."));
         weights_error(path, format!("tensor {name}: {error}"), "download the weights again")

@@ -8,7 +8,7 @@ use kernels::attention::{Gradients, Operands, Sizes};
 use kernels::uninit;
 
 use super::Compute;
-use super::fused::{elements, is_fusable, shaped_like, with_elements};
+use super::fused::{elements, from_start, is_fusable, shaped_like, with_elements};
 
 /// What an attention needs besides queries, keys and values.
 #[derive(Debug, Clone, Copy)]
@@ -26,13 +26,59 @@ pub struct Attend<'a> {
 /// # Errors
 /// When the shapes do not fit.
 pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor, attend: &Attend) -> Result<Tensor> {
-    let sizes = sizes(q, k, v, attend.mask)?;
     if !is_fusable(&[q, k, v]) {
         return Ok(attention_with_weights(q, k, v, attend)?.0);
     }
+    fused((q, k, v), attend, false)
+}
+
+/// As [`attention`], with the weights of the last query `(B, H, 1, S)` beside the output, which
+/// is the same to the bit.
+///
+/// # Errors
+/// When the shapes do not fit.
+pub fn attention_with_last_weights(
+    q: &Tensor,
+    k: &Tensor,
+    v: &Tensor,
+    attend: &Attend,
+) -> Result<(Tensor, Tensor)> {
+    let (b, h, t, d) = q.dims4()?;
+    let n_keys = k.dim(2)?;
+    let is_traced = [q, k, v].iter().any(|t| t.track_op());
+    if !is_fusable(&[q, k, v]) || is_traced {
+        let out = attention(q, k, v, attend)?;
+        let q = q.narrow(2, t - 1, 1)?.contiguous()?;
+        let mask = attend.mask.map(|mask| mask.narrow(2, t - 1, 1)?.contiguous()).transpose()?;
+        let attend = Attend { mask: mask.as_ref(), ..*attend };
+        return Ok((out, attention_with_weights(&q, k, v, &attend)?.1));
+    }
+    let both = fused((q, k, v), attend, true)?; // (B·H·T·d + B·H·S)
+    let n_out = b * h * t * d;
+    let out = both.narrow(0, 0, n_out)?.reshape((b, h, t, d))?;
+    Ok((out, both.narrow(0, n_out, b * h * n_keys)?.reshape((b, h, 1, n_keys))?))
+}
+
+/// The output; with `last` it and the last query's weights, flat, one after the other.
+fn fused((q, k, v): (&Tensor, &Tensor, &Tensor), attend: &Attend, last: bool) -> Result<Tensor> {
+    let (k, v) = (with_dense_heads(k)?, with_dense_heads(v)?);
+    let mut sizes = sizes(q, &k, &v, attend.mask)?;
+    let same = k.stride() == v.stride();
+    let (k, v) = if same { (k, v) } else { (k.contiguous()?, v.contiguous()?) };
+    sizes.kv_stride = k.stride()[1];
     let mask = attend.mask.map(|mask| mask.contiguous()).transpose()?;
-    let fused = Fused { mask, scale: attend.scale, compute: attend.compute, sizes };
-    q.contiguous()?.apply_op3(&k.contiguous()?, &v.contiguous()?, fused)
+    let fused = Fused { mask, scale: attend.scale, compute: attend.compute, sizes, last };
+    q.contiguous()?.apply_op3(&k, &v, fused)
+}
+
+/// `(B, Hkv, S, d)` whose heads are dense and evenly spaced, such as the filled part of a cache.
+fn with_dense_heads(x: &Tensor) -> Result<Tensor> {
+    let ((_, h, s, d), stride) = (x.dims4()?, x.stride());
+    let dense = stride[3] == 1 && stride[2] == d && stride[1] >= s * d;
+    match dense && stride[0] == h * stride[1] {
+        true => Ok(x.clone()),
+        false => x.contiguous(),
+    }
 }
 
 /// As [`attention`], with the weights `(B, H, T, S)` beside the output.
@@ -45,7 +91,7 @@ pub fn attention_with_weights(
     v: &Tensor,
     &Attend { mask, scale, .. }: &Attend,
 ) -> Result<(Tensor, Tensor)> {
-    let Sizes { batch, heads, kv_heads, queries, keys, head_size } = sizes(q, k, v, mask)?;
+    let Sizes { batch, heads, kv_heads, queries, keys, head_size, .. } = sizes(q, k, v, mask)?;
     // The query heads of one key head are rows of one product, so keys need no copies.
     let rows = heads / kv_heads * queries;
     let q = q.contiguous()?.reshape((batch, kv_heads, rows, head_size))?;
@@ -95,7 +141,8 @@ fn sizes(q: &Tensor, k: &Tensor, v: &Tensor, mask: Option<&Tensor>) -> Result<Si
             bail!("attention mask {:?} for q {:?}, k {:?}", mask.dims(), q.dims(), k.dims());
         }
     }
-    Ok(Sizes { batch, heads, kv_heads, queries, keys, head_size })
+    let kv_stride = keys * head_size;
+    Ok(Sizes { batch, heads, kv_heads, queries, keys, head_size, kv_stride })
 }
 
 /// Calls `f` with the mask's elements, if there is one.
@@ -111,6 +158,8 @@ struct Fused {
     scale: f32,
     compute: Compute,
     sizes: Sizes,
+    /// The last query's weights follow the output.
+    last: bool,
 }
 
 impl Fused {
@@ -139,13 +188,18 @@ impl CustomOp3 for Fused {
         v: &CpuStorage,
         v_layout: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
-        let (q, k) = (elements(q, q_layout)?, elements(k, k_layout)?);
-        let v = elements(v, v_layout)?;
-        let mut out = uninit(q.len());
+        let (q, k) = (elements(q, q_layout)?, from_start(k, k_layout)?);
+        let v = from_start(v, v_layout)?;
+        let Sizes { batch, heads, keys, .. } = self.sizes;
+        let n_last = if self.last { batch * heads * keys } else { 0 };
+        let mut all = uninit(q.len() + n_last);
+        let (out, last) = all.split_at_mut(q.len());
+        let last = self.last.then_some(last);
         self.with_operands((q, k, v), |operands| {
-            kernels::attention::forward(&mut out, operands, self.sizes);
+            kernels::attention::forward(out, last, operands, self.sizes);
         })?;
-        Ok((CpuStorage::F32(out), q_layout.shape().clone()))
+        let shape = if self.last { Shape::from(all.len()) } else { q_layout.shape().clone() };
+        Ok((CpuStorage::F32(all), shape))
     }
 
     fn bwd(
@@ -156,6 +210,10 @@ impl CustomOp3 for Fused {
         _out: &Tensor,
         grad: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
+        if self.last {
+            bail!("attention with its last weights has no gradient");
+        }
+        let sizes = Sizes { kv_stride: self.sizes.keys * self.sizes.head_size, ..self.sizes };
         let mut dq = uninit(q.elem_count());
         let (mut dk, mut dv) = (uninit(k.elem_count()), uninit(v.elem_count()));
         with_elements(q, |q| {
@@ -164,7 +222,7 @@ impl CustomOp3 for Fused {
                     with_elements(grad, |grad| {
                         self.with_operands((q, k, v), |operands| {
                             let to = Gradients { dq: &mut dq, dk: &mut dk, dv: &mut dv };
-                            kernels::attention::backward(to, operands, grad, self.sizes);
+                            kernels::attention::backward(to, operands, grad, sizes);
                         })
                     })
                 })

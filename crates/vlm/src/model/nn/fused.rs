@@ -16,6 +16,11 @@ pub(super) fn elements<'a>(storage: &'a CpuStorage, layout: &Layout) -> Result<&
     }
 }
 
+/// Everything from the first element of an operand whose strides the op knows.
+pub(super) fn from_start<'a>(storage: &'a CpuStorage, layout: &Layout) -> Result<&'a [f32]> {
+    Ok(&storage.as_slice::<f32>()?[layout.start_offset()..])
+}
+
 /// Calls `f` with the elements of `tensor` in row-major order.
 pub(super) fn with_elements<R>(tensor: &Tensor, f: impl FnOnce(&[f32]) -> R) -> Result<R> {
     let tensor = tensor.contiguous()?;

@@ -1,17 +1,19 @@
-//! Matrix products: the linear layer, the plain product and the embedding table.
+//! Matrix products: the linear layer, several of one input, the plain product and the embedding
+//! table.
 
 use candle_core::{CpuStorage, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor, bail};
 use kernels::gemm::{Mat, Out, Start, gemm};
 use kernels::uninit;
 
 use super::Compute;
+use super::Weight;
 use super::fused::{elements, is_fusable, shaped_like, with_elements};
 
 /// `y = x Wᵀ + b`
 #[derive(Debug, Clone)]
 pub struct Linear {
     /// (out, in)
-    pub weight: Tensor,
+    pub weight: Weight,
     /// (out)
     pub bias: Option<Tensor>,
     pub compute: Compute,
@@ -24,26 +26,84 @@ impl Linear {
     /// When the last size of `x` is not the layer's input size.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
         let (n_out, n_in) = self.weight.dims2()?;
-        let mut dims = x.dims().to_vec();
-        match dims.last_mut() {
-            Some(last) if *last == n_in => *last = n_out,
-            _ => bail!("linear layer of {n_in} inputs was given {:?}", x.dims()),
+        let (x, mut dims) = as_rows(x, n_in)?;
+        let y = match &self.weight {
+            Weight::Packed(packed) => packed.product(&x, self.bias.as_ref(), &[n_out])?.remove(0),
+            Weight::Dense(weight) => self.dense(&x, weight)?,
+        };
+        dims.push(n_out);
+        y.reshape(dims) // (..., out)
+    }
+
+    fn dense(&self, x: &Tensor, weight: &Tensor) -> Result<Tensor> {
+        if is_fusable(&[x, weight]) {
+            let weight = weight.contiguous()?;
+            return match &self.bias {
+                Some(bias) => x.apply_op3(&weight, bias, Product(self.compute)),
+                None => x.apply_op2(&weight, Product(self.compute)),
+            };
         }
-        let x = x.contiguous()?.reshape(((), n_in))?; // (rows, in)
-        let y = if is_fusable(&[&x, &self.weight]) {
-            let weight = self.weight.contiguous()?;
-            match &self.bias {
-                Some(bias) => x.apply_op3(&weight, bias, Product(self.compute))?,
-                None => x.apply_op2(&weight, Product(self.compute))?,
+        let y = x.matmul(&weight.t()?)?;
+        match &self.bias {
+            Some(bias) => y.broadcast_add(bias),
+            None => Ok(y),
+        }
+    }
+}
+
+/// `x (..., in)` as `(rows, in)`, and its leading sizes.
+fn as_rows(x: &Tensor, n_in: usize) -> Result<(Tensor, Vec<usize>)> {
+    match x.dims().split_last() {
+        Some((&last, leading)) if last == n_in => {
+            Ok((x.contiguous()?.reshape(((), n_in))?, leading.to_vec()))
+        }
+        _ => bail!("linear layer of {n_in} inputs was given {:?}", x.dims()),
+    }
+}
+
+/// `N` linear layers that read the same input: one product when their weights are packed together.
+#[derive(Debug, Clone)]
+pub enum Projections<const N: usize> {
+    Each([Linear; N]),
+    Together { all: Linear, widths: [usize; N] },
+}
+
+impl<const N: usize> Projections<N> {
+    /// `x (..., in)` → each `(..., out)`
+    ///
+    /// # Errors
+    /// When the last size of `x` is not the layers' input size.
+    pub fn forward(&self, x: &Tensor) -> Result<[Tensor; N]> {
+        let outputs = match self {
+            Projections::Each(layers) => {
+                layers.iter().map(|layer| layer.forward(x)).collect::<Result<Vec<_>>>()?
             }
-        } else {
-            let y = x.matmul(&self.weight.t()?)?;
-            match &self.bias {
-                Some(bias) => y.broadcast_add(bias)?,
-                None => y,
+            Projections::Together { all, widths } => {
+                let (rows, dims) = as_rows(x, all.weight.dims2()?.1)?;
+                let parts = match &all.weight {
+                    Weight::Packed(packed) => packed.product(&rows, all.bias.as_ref(), widths)?,
+                    Weight::Dense(_) => bail!("dense projections are never put together"),
+                };
+                let shaped = parts
+                    .into_iter()
+                    .zip(widths)
+                    .map(|(part, &width)| part.reshape([dims.as_slice(), &[width]].concat()));
+                shaped.collect::<Result<Vec<_>>>()?
             }
         };
-        y.reshape(dims) // (..., out)
+        match outputs.try_into() {
+            Ok(outputs) => Ok(outputs),
+            Err(_) => bail!("{N} projections gave another number of outputs"),
+        }
+    }
+
+    pub fn compute(&self) -> Compute {
+        match self {
+            Projections::Each(layers) => {
+                layers.first().map_or_else(Compute::default, |l| l.compute)
+            }
+            Projections::Together { all, .. } => all.compute,
+        }
     }
 }
 
@@ -174,7 +234,7 @@ pub fn matmul(a: &Tensor, b: &Tensor, compute: Compute) -> Result<Tensor> {
 #[derive(Debug, Clone)]
 pub struct Embedding {
     /// (V, D)
-    pub weight: Tensor,
+    pub weight: Weight,
 }
 
 impl Embedding {
@@ -184,7 +244,12 @@ impl Embedding {
     /// When an id is not below V.
     pub fn forward(&self, ids: &Tensor) -> Result<Tensor> {
         let mut dims = ids.dims().to_vec();
-        dims.push(self.weight.dim(1)?);
-        self.weight.contiguous()?.index_select(&ids.flatten_all()?, 0)?.reshape(dims)
+        dims.push(self.weight.dims2()?.1);
+        let ids = ids.flatten_all()?;
+        let rows = match &self.weight {
+            Weight::Dense(weight) => weight.contiguous()?.index_select(&ids, 0)?,
+            Weight::Packed(packed) => packed.lookup(&ids.to_vec1::<u32>()?)?,
+        };
+        rows.reshape(dims)
     }
 }

@@ -54,7 +54,7 @@ fn check(name: &str, dims: &[&[usize]], tolerance: f64, f: impl Fn(&[Tensor]) ->
 
 fn linear_of(t: &[Tensor], compute: Compute) -> Result<Tensor> {
     let (weight, bias) = (t[1].clone(), t.get(2).cloned());
-    Linear { weight, bias, compute }.forward(&t[0])
+    Linear { weight: Weight::Dense(weight), bias, compute }.forward(&t[0])
 }
 
 #[test]

@@ -1,0 +1,643 @@
+"""Times llama.cpp and PyTorch + transformers on the weights that `sightline bench` made.
+
+`sightline bench --peers` starts this script and reads its standard output, which carries nothing
+but JSON objects, one a line; what the libraries say goes to standard error. Four commands:
+
+    info     which of the peers can be imported, and their versions
+    convert  a Hugging Face folder of SmolVLM weights to the GGUF files that llama.cpp reads
+    run      load, encode, prefill, decode and first token, timed in one engine
+    train    whole training steps of a small model in PyTorch
+
+The weights are random and stand for speed only, so the tokenizer in the GGUF files is a made-up
+one: single bytes, the special tokens that llama.cpp puts around a picture, and filler.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import importlib
+import json
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any, Callable, Iterator, NamedTuple, NoReturn
+
+TILE = 512
+PICTURE = 2048
+TILE_PROMPT = 86
+PICTURE_PROMPT = 1146
+NEW_TOKENS = 128
+MAX_ROWS = 6
+CONTEXT = 2048
+WORKS = "load,encode,prefill_512,prefill_1100,decode,first_token_tile,first_token_picture"
+
+
+class Step(NamedTuple):
+    """One thing to time: `reset` is run before each repeat, off the clock."""
+
+    run: Callable[[], Any]
+    reset: Callable[[], Any] = lambda: None
+    facts: dict[str, Any] = {}
+
+
+def claim_stdout() -> Any:
+    """Keeps standard output for JSON and sends everything else written there to standard error."""
+    kept = os.fdopen(os.dup(1), "w", buffering=1)
+    os.dup2(2, 1)
+    return kept
+
+
+def timed(step: Step, repeats: int) -> list[float]:
+    seconds = []
+    for _ in range(repeats + 1):
+        step.reset()
+        start = time.perf_counter()
+        step.run()
+        seconds.append(time.perf_counter() - start)
+    return seconds[1:]
+
+
+def memory_mib(field: str) -> float:
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(field + ":"):
+            return round(int(line.split()[1]) / 1024, 1)
+    raise RuntimeError(f"/proc/self/status has no {field}")
+
+
+def read_through(paths: list[Path]) -> None:
+    """Brings files into the page cache."""
+    for path in paths:
+        with path.open("rb", buffering=0) as file:
+            while file.read(1 << 20):
+                pass
+
+
+def picture(side: int) -> Any:
+    """RGB bytes of a square picture: gradients under noise, the same every time."""
+    import numpy as np
+
+    across = np.linspace(0, 191, side, dtype=np.float32)
+    noise = np.random.default_rng(side).integers(0, 64, (side, side, 3), dtype=np.uint8)
+    channels = (across[None, :], across[:, None], (across[None, :] + across[:, None]) / 2)
+    flat = np.stack([np.broadcast_to(c, (side, side)) for c in channels], axis=-1)
+    return np.ascontiguousarray(flat.astype(np.uint8) + noise)
+
+
+def random_ids(count: int, vocabulary: int) -> list[int]:
+    import numpy as np
+
+    return np.random.default_rng(count).integers(vocabulary // 2, vocabulary, count).tolist()
+
+
+def info() -> dict[str, str | None]:
+    versions: dict[str, str | None] = {}
+    for name in ("torch", "transformers", "llama_cpp"):
+        try:
+            versions[name] = importlib.import_module(name).__version__.split("+")[0]
+        except Exception:
+            versions[name] = None
+    return versions
+
+
+# Conversion to GGUF.
+
+
+def byte_tokens() -> list[str]:
+    """GPT-2's printable stand-ins for the 256 bytes."""
+    plain = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    moved = iter(range(256, 512))
+    return [chr(b) if b in plain else chr(next(moved)) for b in range(256)]
+
+
+def add_tokenizer(writer: Any, size: int) -> None:
+    from gguf import TokenType
+
+    bytes_ = byte_tokens()
+    newline = bytes_[ord("\n")]
+    special = ["<bos>", "<eos>", "<image>", "<fake_token_around_image>", "<global-img>"]
+    grid = range(1, MAX_ROWS + 1)
+    special += [f"<row_{row}_col_{column}>" for row in grid for column in grid]
+    tokens = bytes_ + [newline * 2] + special
+    if size < len(tokens):
+        raise ValueError(f"a vocabulary of {size} is too small: {len(tokens)} tokens are needed")
+    first_special = len(bytes_) + 1
+    kinds = [TokenType.NORMAL] * first_special + [TokenType.CONTROL] * len(special)
+    filler = size - len(tokens)
+    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_pre("gpt-2")
+    writer.add_token_list(tokens + [f"filler{i}" for i in range(filler)])
+    writer.add_token_types(kinds + [TokenType.NORMAL] * filler)
+    writer.add_token_merges([f"{newline} {newline}"])
+    writer.add_bos_token_id(first_special)
+    writer.add_eos_token_id(first_special + 1)
+    writer.add_add_bos_token(False)
+
+
+def rotary_order(weight: Any, heads: int) -> Any:
+    """Rows of q or k from transformers' two halves of a head to llama.cpp's interleaved pairs."""
+    rows, columns = weight.shape
+    halves = weight.reshape(heads, 2, rows // heads // 2, columns)
+    return halves.swapaxes(1, 2).reshape(rows, columns)
+
+
+def write_gguf(path: Path, arch: str, fill: Callable[[Any], None]) -> None:
+    """Writes under another name first: an interrupted conversion leaves no half file behind."""
+    from gguf import GGUFWriter
+
+    partial = path.with_suffix(".partial")
+    writer = GGUFWriter(partial, arch)
+    fill(writer)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    partial.replace(path)
+
+
+def add_tensor(writer: Any, name: str, array: Any, kind: Any) -> None:
+    from gguf import quants
+
+    writer.add_tensor(name, quants.quantize(array, kind), raw_dtype=kind)
+
+
+def write_text(path: Path, config: dict[str, Any], tensors: dict[str, Any], layers: Any) -> None:
+    from gguf import MODEL_ARCH, GGMLQuantizationType, LlamaFileType, get_tensor_name_map
+
+    text = config["text_config"]
+    heads, kv_heads = text["num_attention_heads"], text["num_key_value_heads"]
+    head_dim = text.get("head_dim") or text["hidden_size"] // heads
+    names = get_tensor_name_map(MODEL_ARCH.LLAMA, text["num_hidden_layers"])
+    rotated = {"self_attn.q_proj": heads, "self_attn.k_proj": kv_heads}
+
+    def fill(writer: Any) -> None:
+        writer.add_context_length(text["max_position_embeddings"])
+        writer.add_embedding_length(text["hidden_size"])
+        writer.add_block_count(text["num_hidden_layers"])
+        writer.add_feed_forward_length(text["intermediate_size"])
+        writer.add_head_count(heads)
+        writer.add_head_count_kv(kv_heads)
+        writer.add_key_length(head_dim)
+        writer.add_value_length(head_dim)
+        writer.add_rope_dimension_count(head_dim)
+        writer.add_rope_freq_base(text["rope_theta"])
+        writer.add_layer_norm_rms_eps(text["rms_norm_eps"])
+        writer.add_vocab_size(text["vocab_size"])
+        writer.add_file_type(LlamaFileType[f"MOSTLY_{layers.name}"])
+        add_tokenizer(writer, text["vocab_size"])
+        for name, array in tensors.items():
+            if not name.startswith("model.text_model."):
+                continue
+            plain = name.replace("model.text_model.", "model.")
+            for part, count in rotated.items():
+                if part in name:
+                    array = rotary_order(array, count)
+            kind = GGMLQuantizationType.F32 if array.ndim == 1 else layers
+            if "embed_tokens" in name:
+                kind = GGMLQuantizationType.Q8_0
+            add_tensor(writer, names.get_name(plain, (".weight",)), array, kind)
+
+    write_gguf(path, "llama", fill)
+
+
+def write_projector(
+    path: Path, config: dict[str, Any], tensors: dict[str, Any], matrices: Any, tiles: bool
+) -> None:
+    """The vision tower and projector; with a longest edge of 0 llama.cpp cuts no tiles."""
+    from gguf import MODEL_ARCH, GGMLQuantizationType, LlamaFileType, VisionProjectorType
+    from gguf import get_tensor_name_map
+
+    vision = config["vision_config"]
+    names = get_tensor_name_map(MODEL_ARCH.MMPROJ, vision["num_hidden_layers"])
+
+    def fill(writer: Any) -> None:
+        writer.add_file_type(LlamaFileType[f"MOSTLY_{matrices.name}"])
+        writer.add_clip_has_vision_encoder(True)
+        writer.add_clip_projector_type(VisionProjectorType.IDEFICS3)
+        writer.add_vision_projection_dim(config["text_config"]["hidden_size"])
+        writer.add_vision_image_size(vision["image_size"])
+        writer.add_vision_patch_size(vision["patch_size"])
+        writer.add_vision_embedding_length(vision["hidden_size"])
+        writer.add_vision_feed_forward_length(vision["intermediate_size"])
+        writer.add_vision_block_count(vision["num_hidden_layers"])
+        writer.add_vision_head_count(vision["num_attention_heads"])
+        writer.add_vision_attention_layernorm_eps(vision.get("layer_norm_eps", 1e-6))
+        writer.add_vision_image_mean([0.5] * 3)
+        writer.add_vision_image_std([0.5] * 3)
+        writer.add_vision_projector_scale_factor(config["scale_factor"])
+        writer.add_vision_use_gelu(True)
+        writer.add_vision_preproc_image_size(PICTURE if tiles else 0)
+        for name, array in tensors.items():
+            if name.startswith("model.text_model."):
+                continue
+            plain = array.ndim == 1 or ".embeddings." in name
+            kind = GGMLQuantizationType.F32 if plain else matrices
+            new_name = names.get_name(name, (".weight", ".bias"))
+            add_tensor(writer, new_name, array, kind)
+
+    write_gguf(path, "clip", fill)
+
+
+def convert(model: Path, out: Path) -> dict[str, Any]:
+    from gguf import GGMLQuantizationType as Kind
+    from safetensors import safe_open
+
+    weights = model / "model.safetensors"
+    texts = {out / f"text-{kind.name.lower()}.gguf": kind for kind in (Kind.Q8_0, Kind.Q4_0)}
+    projectors = {
+        out / f"mmproj{'' if tiles else '-tile'}-{kind.name.lower()}.gguf": (kind, tiles)
+        for kind in (Kind.Q8_0, Kind.F16)
+        for tiles in (True, False)
+    }
+    outputs = [*texts, *projectors]
+    newest = weights.stat().st_mtime
+    skipped = all(path.exists() and path.stat().st_mtime > newest for path in outputs)
+    if not skipped:
+        config = json.loads((model / "config.json").read_text())
+        out.mkdir(parents=True, exist_ok=True)
+        with safe_open(weights, "pt") as file:
+            tensors = {name: file.get_tensor(name).float().numpy() for name in file.keys()}
+        for path, kind in texts.items():
+            write_text(path, config, tensors, kind)
+        for path, (kind, tiles) in projectors.items():
+            write_projector(path, config, tensors, kind, tiles)
+    return {"work": "convert", "skipped": skipped, "files": [path.name for path in outputs]}
+
+
+# The two engines. Each has load, encode, prefill, decode and first_token.
+
+
+def show_error(level: int, text: bytes, _: Any) -> None:
+    """Passes on what llama.cpp logs at its level 4, which is for errors."""
+    if level == 4:
+        print(text.decode(errors="replace"), end="", file=sys.stderr)
+
+
+class Llama:
+    """llama.cpp through the C functions that llama-cpp-python exports."""
+
+    def __init__(self, gguf: Path, text_format: str, mmproj: str, threads: int) -> None:
+        import llama_cpp
+        from llama_cpp import mtmd_cpp
+
+        self.api, self.mtmd = llama_cpp, mtmd_cpp
+        self.log = llama_cpp.llama_log_callback(show_error)
+        for set_log in (
+            llama_cpp.llama_log_set,
+            mtmd_cpp.mtmd_log_set,
+            mtmd_cpp.mtmd_helper_log_set,
+        ):
+            set_log(self.log, None)
+        self.text_path = gguf / f"text-{text_format}.gguf"
+        self.projectors = {
+            True: gguf / f"mmproj-{mmproj}.gguf",
+            False: gguf / f"mmproj-tile-{mmproj}.gguf",
+        }
+        self.threads = threads
+        self.loaded_facts = {"mmproj": mmproj}
+        self.files = [self.text_path, self.projectors[True]]
+
+    def load(self) -> None:
+        self.api.llama_backend_init()
+        model_params = self.api.llama_model_default_params()
+        model_params.use_mmap = True
+        path = str(self.text_path).encode()
+        self.model = self.api.llama_model_load_from_file(path, model_params)
+        if not self.model:
+            raise RuntimeError(f"llama.cpp cannot load {self.text_path}")
+        params = self.api.llama_context_default_params()
+        params.n_ctx = params.n_batch = CONTEXT
+        params.n_ubatch = 512
+        params.n_threads = params.n_threads_batch = self.threads
+        self.context = self.api.llama_init_from_model(self.model, params)
+        if not self.context:
+            raise RuntimeError("llama.cpp cannot make a context")
+        self.memory = self.api.llama_get_memory(self.context)
+        vocabulary = self.api.llama_model_get_vocab(self.model)
+        self.vocabulary = self.api.llama_vocab_n_tokens(vocabulary)
+        self.vision = None
+        self.use_projector(tiles=True)
+
+    def use_projector(self, tiles: bool) -> None:
+        """Has the projector loaded that cuts tiles or the one that does not, never both at once."""
+        if self.vision and self.cuts_tiles == tiles:
+            return
+        if self.vision:
+            self.mtmd.mtmd_free(self.vision)
+        params = self.mtmd.mtmd_context_params_default()
+        params.use_gpu = False
+        params.print_timings = False
+        params.warmup = False
+        params.n_threads = self.threads
+        path = self.projectors[tiles]
+        self.vision = self.mtmd.mtmd_init_from_file(str(path).encode(), self.model, params)
+        if not self.vision:
+            raise RuntimeError(f"llama.cpp cannot load {path}")
+        self.cuts_tiles = tiles
+
+    def chunks(self, pixels: Any, question: str) -> Any:
+        """A picture, prepared and cut, and a question behind it. The caller frees it."""
+        side = pixels.shape[0]
+        data = pixels.ctypes.data_as(ctypes.POINTER(ctypes.c_uint8))
+        bitmap = self.mtmd.mtmd_bitmap_init(side, side, data)
+        prompt = self.mtmd.mtmd_default_marker() + question.encode()
+        text = self.mtmd.mtmd_input_text(prompt, len(prompt), False, True)
+        chunks = self.mtmd.mtmd_input_chunks_init()
+        bitmaps = (self.mtmd.mtmd_bitmap_p_ctypes * 1)(bitmap)
+        failed = self.mtmd.mtmd_tokenize(self.vision, chunks, ctypes.byref(text), bitmaps, 1)
+        self.mtmd.mtmd_bitmap_free(bitmap)
+        if failed:
+            raise RuntimeError(f"mtmd_tokenize answered {failed}")
+        return chunks
+
+    def images(self, chunks: Any) -> Iterator[Any]:
+        for index in range(self.mtmd.mtmd_input_chunks_size(chunks)):
+            chunk = self.mtmd.mtmd_input_chunks_get(chunks, index)
+            if self.mtmd.mtmd_input_chunk_get_type(chunk) == self.mtmd.MTMD_INPUT_CHUNK_TYPE_IMAGE:
+                yield chunk
+
+    def question(self, pixels: Any, tokens: int) -> str:
+        """A question that makes the whole prompt `tokens` long; every letter of it is a token."""
+        chunks = self.chunks(pixels, "")
+        taken = self.mtmd.mtmd_helper_get_n_tokens(chunks)
+        self.mtmd.mtmd_input_chunks_free(chunks)
+        return "q" * (tokens - taken)
+
+    def clear(self) -> None:
+        self.api.llama_memory_clear(self.memory, False)
+
+    def feed(self, ids: Any) -> None:
+        if self.api.llama_decode(self.context, self.api.llama_batch_get_one(ids, len(ids))):
+            raise RuntimeError("llama_decode failed")
+
+    def best(self) -> int:
+        import numpy as np
+
+        logits = self.api.llama_get_logits_ith(self.context, -1)
+        return int(np.ctypeslib.as_array(logits, (self.vocabulary,)).argmax())
+
+    def answer(self, pixels: Any, question: str) -> int:
+        chunks = self.chunks(pixels, question)
+        past = self.api.llama_pos()
+        failed = self.mtmd.mtmd_helper_eval_chunks(
+            self.vision, self.context, chunks, 0, 0, CONTEXT, True, ctypes.byref(past)
+        )
+        self.mtmd.mtmd_input_chunks_free(chunks)
+        if failed:
+            raise RuntimeError(f"mtmd_helper_eval_chunks answered {failed}")
+        return self.best()
+
+    def encode(self) -> Step:
+        self.use_projector(tiles=False)
+        chunk = next(self.images(self.chunks(picture(TILE), "")))
+        return Step(lambda: self.mtmd.mtmd_encode_chunk(self.vision, chunk))
+
+    def prefill(self, count: int) -> Step:
+        ids = (self.api.llama_token * count)(*random_ids(count, self.vocabulary))
+
+        def run() -> None:
+            self.feed(ids)
+            self.api.llama_get_logits_ith(self.context, -1)
+
+        return Step(run, self.clear)
+
+    def decode(self) -> Step:
+        self.use_projector(tiles=False)
+        pixels = picture(TILE)
+        self.clear()
+        first = self.answer(pixels, self.question(pixels, TILE_PROMPT))
+
+        def run() -> None:
+            token = (self.api.llama_token * 1)(first)
+            for _ in range(NEW_TOKENS):
+                self.feed(token)
+                token[0] = self.best()
+
+        return Step(run, lambda: self.api.llama_memory_seq_rm(self.memory, 0, TILE_PROMPT, -1))
+
+    def first_token(self, side: int, tokens: int) -> Step:
+        self.use_projector(tiles=side > TILE)
+        pixels = picture(side)
+        question = self.question(pixels, tokens)
+        chunks = self.chunks(pixels, question)
+        facts = {
+            "tiles": len(list(self.images(chunks))),
+            "tokens": self.mtmd.mtmd_helper_get_n_tokens(chunks),
+        }
+        self.mtmd.mtmd_input_chunks_free(chunks)
+        return Step(lambda: self.answer(pixels, question), self.clear, facts)
+
+
+class Torch:
+    """PyTorch and transformers."""
+
+    def __init__(self, model: Path, dtype: str, threads: int) -> None:
+        import torch
+        from transformers import DynamicCache, SmolVLMForConditionalGeneration
+        from transformers.models.smolvlm.image_processing_smolvlm import SmolVLMImageProcessor
+
+        torch.set_num_threads(threads)
+        self.torch, self.new_cache = torch, DynamicCache
+        self.model_class, self.processor_class = (
+            SmolVLMForConditionalGeneration,
+            SmolVLMImageProcessor,
+        )
+        self.path = model
+        self.dtype = {"torch-f32": torch.float32, "torch-bf16": torch.bfloat16}[dtype]
+        self.loaded_facts: dict[str, Any] = {}
+        self.files = [model / "model.safetensors"]
+
+    def load(self) -> None:
+        self.model = self.model_class.from_pretrained(
+            self.path, dtype=self.dtype, attn_implementation="sdpa"
+        ).eval()
+        self.config = self.model.config
+
+    def prepare(self, pixels: Any) -> Any:
+        processor = self.processor_class(
+            do_convert_rgb=False,
+            size={"longest_edge": pixels.shape[0]},
+            max_image_size={"longest_edge": TILE},
+            do_image_splitting=pixels.shape[0] > TILE,
+            image_mean=[0.5] * 3,
+            image_std=[0.5] * 3,
+        )
+        return processor(pixels, return_tensors="pt")["pixel_values"]
+
+    def prompt(self, tiles: int, tokens: int) -> Any:
+        """Each tile behind two other tokens, and the question after them all."""
+        vision = self.config.vision_config
+        per_tile = (vision.image_size // vision.patch_size // self.config.scale_factor) ** 2
+        text = iter(random_ids(tokens, self.config.text_config.vocab_size))
+        ids: list[int] = []
+        for _ in range(tiles):
+            ids += [next(text), next(text)] + [self.config.image_token_id] * per_tile
+        ids += [next(text) for _ in range(tokens - len(ids))]
+        return self.torch.tensor([ids])
+
+    def best(self, ids: Any, cache: Any, pixel_values: Any = None) -> Any:
+        output = self.model(
+            input_ids=ids,
+            pixel_values=pixel_values,
+            past_key_values=cache,
+            use_cache=True,
+            logits_to_keep=1,
+        )
+        return output.logits[:, -1].argmax(-1, keepdim=True)
+
+    def encode(self) -> Step:
+        pixel_values = self.prepare(picture(TILE))
+        return Step(lambda: self.model.get_image_features(pixel_values))
+
+    def prefill(self, count: int) -> Step:
+        ids = self.torch.tensor([random_ids(count, self.config.text_config.vocab_size)])
+        return Step(lambda: self.model(input_ids=ids, use_cache=True, logits_to_keep=1))
+
+    def decode(self) -> Step:
+        cache = self.new_cache(config=self.config.text_config)
+        pixel_values = self.prepare(picture(TILE))
+        first = self.best(self.prompt(1, TILE_PROMPT), cache, pixel_values)
+
+        def run() -> None:
+            token = first
+            for _ in range(NEW_TOKENS):
+                token = self.best(token, cache)
+
+        return Step(run, lambda: cache.crop(TILE_PROMPT))
+
+    def first_token(self, side: int, tokens: int) -> Step:
+        pixels = picture(side)
+        tiles = self.prepare(pixels).shape[1]
+        ids = self.prompt(tiles, tokens)
+
+        def run() -> Any:
+            cache = self.new_cache(config=self.config.text_config)
+            return self.best(ids, cache, self.prepare(pixels)).item()
+
+        return Step(run, facts={"tiles": tiles, "tokens": ids.shape[1]})
+
+
+def step_of(engine: Llama | Torch, work: str) -> Step:
+    if work.startswith("prefill_"):
+        return engine.prefill(int(work.removeprefix("prefill_")))
+    steps = {
+        "encode": engine.encode,
+        "decode": engine.decode,
+        "first_token_tile": lambda: engine.first_token(TILE, TILE_PROMPT),
+        "first_token_picture": lambda: engine.first_token(PICTURE, PICTURE_PROMPT),
+    }
+    if work not in steps:
+        raise ValueError(f"no work is called {work}: choose from {WORKS}")
+    return steps[work]()
+
+
+def run(args: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    if args.engine == "llama.cpp":
+        if args.gguf is None:
+            raise ValueError("llama.cpp needs --gguf")
+        engine = Llama(args.gguf, args.format, args.mmproj, args.threads)
+        quiet = open(os.devnull)
+    else:
+        engine = Torch(args.model, args.engine, args.threads)
+        quiet = engine.torch.inference_mode()
+    read_through(engine.files)
+    before = memory_mib("VmRSS")
+    with quiet:
+        start = time.perf_counter()
+        engine.load()
+        load_seconds = time.perf_counter() - start
+        for work in args.work.split(","):
+            if work == "load":
+                yield {"work": work, "seconds": [load_seconds], **engine.loaded_facts}
+            else:
+                step = step_of(engine, work)
+                yield {"work": work, "seconds": timed(step, args.repeats), **step.facts}
+    yield {"work": "memory", "peak_mib": memory_mib("VmHWM"), "before_mib": before}
+
+
+def train(args: argparse.Namespace) -> dict[str, Any]:
+    import torch
+    from transformers import SmolVLMForConditionalGeneration
+
+    torch.set_num_threads(args.threads)
+    torch.manual_seed(1)
+    model = SmolVLMForConditionalGeneration.from_pretrained(
+        args.model, dtype=torch.float32, attn_implementation="sdpa"
+    ).train()
+    optimizer = torch.optim.AdamW(model.parameters())
+    config, vision = model.config, model.config.vision_config
+    image_tokens = (vision.image_size // vision.patch_size // config.scale_factor) ** 2
+    pixel_values = torch.randn(args.batch, 1, 3, vision.image_size, vision.image_size)
+    first_text = config.image_token_id + 1
+    text = torch.randint(first_text, config.text_config.vocab_size, (args.batch, args.text))
+    images = torch.full((args.batch, image_tokens), config.image_token_id)
+    input_ids = torch.cat([images, text], dim=1)
+    labels = torch.cat([torch.full_like(images, -100), text], dim=1)
+
+    def step() -> None:
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=args.dtype == "bf16"):
+            output = model(
+                input_ids=input_ids, pixel_values=pixel_values, labels=labels, use_cache=False
+            )
+        output.loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+
+    seconds = timed(Step(step), args.repeats)
+    return {"work": "train", "pictures_per_second": [args.batch / s for s in seconds]}
+
+
+class Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise ValueError(message)
+
+
+def parse(arguments: list[str]) -> argparse.Namespace:
+    parser = Parser(prog="peers.py", description=__doc__.splitlines()[0])
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("info")
+    converting = commands.add_parser("convert")
+    converting.add_argument("--model", type=Path, required=True)
+    converting.add_argument("--out", type=Path, required=True)
+    running = commands.add_parser("run")
+    engines = ("llama.cpp", "torch-f32", "torch-bf16")
+    running.add_argument("--engine", choices=engines, required=True)
+    running.add_argument("--model", type=Path, required=True)
+    running.add_argument("--gguf", type=Path)
+    running.add_argument("--format", choices=("q8_0", "q4_0"), default="q8_0")
+    running.add_argument("--mmproj", choices=("q8_0", "f16"), default="q8_0")
+    running.add_argument("--threads", type=int, default=2)
+    running.add_argument("--repeats", type=int, default=3)
+    running.add_argument("--work", default=WORKS)
+    training = commands.add_parser("train")
+    training.add_argument("--model", type=Path, required=True)
+    training.add_argument("--threads", type=int, default=2)
+    training.add_argument("--batch", type=int, default=8)
+    training.add_argument("--text", type=int, default=144)
+    training.add_argument("--dtype", choices=("f32", "bf16"), default="f32")
+    training.add_argument("--repeats", type=int, default=3)
+    return parser.parse_args(arguments)
+
+
+def main() -> int:
+    stdout = claim_stdout()
+    try:
+        args = parse(sys.argv[1:])
+        if args.command == "run":
+            for line in run(args):
+                print(json.dumps(line), file=stdout)
+        elif args.command == "train":
+            print(json.dumps(train(args)), file=stdout)
+        elif args.command == "convert":
+            print(json.dumps(convert(args.model, args.out)), file=stdout)
+        else:
+            print(json.dumps(info()), file=stdout)
+    except Exception as error:
+        print(f"peers.py: {' '.join(str(error).split())}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

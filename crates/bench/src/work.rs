@@ -1,0 +1,225 @@
+//! What is timed, done by this engine in this process; the peers do the same in theirs.
+//!
+//! Every piece of work is what a user waits for. A process measures one model in one
+//! quantisation, so that its peak memory is that model's.
+
+use std::path::Path;
+use std::time::Instant;
+
+use candle_core::{Device, IndexOp, Tensor};
+use image::RgbImage;
+use serde::{Deserialize, Serialize};
+use vlm::explain::EvidenceHeads;
+use vlm::generate::{Answer, Cancel, GenerateOptions, Session};
+use vlm::processor::{Message, Part, Processor, Role};
+use vlm::{Config, KvCache, Mask, Positions, Probe, Quantization, Vlm};
+
+use crate::Error;
+use crate::checkpoint::Cut;
+
+/// Tokens decoded after a picture.
+pub const DECODED: usize = 128;
+/// One tile's picture, and one that is cut in seventeen.
+const SIDES: [u32; 2] = [512, 2048];
+
+/// Pieces of work, in the order they are done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Work {
+    /// From opening the files, which the system has in memory, to a model that can answer.
+    Load,
+    /// One tile of 512 px through vision tower and projector.
+    Encode,
+    /// Reading 512 tokens of text.
+    #[serde(rename = "prefill_512")]
+    Prefill512,
+    #[serde(rename = "prefill_1100")]
+    Prefill1100,
+    /// 128 tokens, one at a time, after a picture and a question.
+    Decode,
+    /// The same with the attention of every layer kept.
+    DecodeCaptured,
+    /// From the pixels of a 512-px picture to the first token.
+    FirstTokenTile,
+    /// From the pixels of a large picture, cut into 17 tiles, to the first token.
+    FirstTokenPicture,
+    /// A second question about that picture.
+    SecondQuestion,
+    /// Not a time: the process's peak.
+    Memory,
+}
+
+/// What one process found.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Sample {
+    pub work: Option<Work>,
+    #[serde(default)]
+    pub seconds: Vec<f64>,
+    /// Peak resident memory.
+    #[serde(default)]
+    pub peak_mib: Option<f64>,
+    /// Resident before the model was loaded: the runtime's own.
+    #[serde(default)]
+    pub before_mib: Option<f64>,
+    /// Prompt tokens, where the work has any.
+    #[serde(default)]
+    pub tokens: Option<usize>,
+}
+
+/// What a process is asked to do.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Order {
+    pub one_tile: std::path::PathBuf,
+    pub tiles: std::path::PathBuf,
+    pub quantization: Quantization,
+    pub cache: std::path::PathBuf,
+    pub work: Vec<Work>,
+    pub repeats: usize,
+}
+
+/// Does what is ordered; `found` hears of each piece as it is done.
+///
+/// # Errors
+/// Whatever the engine reports.
+pub fn work(order: &Order, found: &mut dyn FnMut(Sample)) -> Result<(), Error> {
+    let before_mib = memory("VmRSS:");
+    let (engine, seconds) = Engine::load(order)?;
+    for &work in &order.work {
+        let mut sample = Sample { work: Some(work), ..Sample::default() };
+        match work {
+            Work::Load => sample.seconds.push(seconds),
+            Work::Memory => {
+                (sample.peak_mib, sample.before_mib) = (memory("VmHWM:"), before_mib);
+            }
+            _ => {
+                engine.once(work)?; // warms caches, and threads that wait
+                for _ in 0..order.repeats {
+                    let (seconds, tokens) = engine.once(work)?;
+                    sample.seconds.push(seconds);
+                    sample.tokens = tokens;
+                }
+            }
+        }
+        found(sample);
+    }
+    Ok(())
+}
+
+struct Engine {
+    vlm: Vlm,
+    processor: Processor,
+    tiling: Processor,
+    heads: EvidenceHeads,
+}
+
+impl Engine {
+    fn load(order: &Order) -> Result<(Engine, f64), Error> {
+        let begun = Instant::now();
+        let folder: &Path = &order.one_tile;
+        let config = Config::load(folder)?;
+        let processor = Processor::load(folder, &config)?;
+        let heads = EvidenceHeads::load(folder, &config)?;
+        let cache = Some(order.cache.as_path());
+        let vlm = Vlm::load_quantized(folder, &Device::Cpu, order.quantization, cache)?;
+        let seconds = begun.elapsed().as_secs_f64();
+        let tiling = Processor::load(&order.tiles, &config)?;
+        Ok((Engine { vlm, processor, tiling, heads }, seconds))
+    }
+
+    /// Seconds, and prompt tokens where there is a prompt.
+    fn once(&self, work: Work) -> Result<(f64, Option<usize>), Error> {
+        match work {
+            Work::Load | Work::Memory => Ok((0.0, None)),
+            Work::Encode => Ok((self.encode()?, None)),
+            Work::Prefill512 => Ok((self.prefill(512)?, Some(512))),
+            Work::Prefill1100 => Ok((self.prefill(1100)?, Some(1100))),
+            Work::Decode | Work::DecodeCaptured => {
+                let answer = self.ask(&mut self.session(), Cut::OneTile, {
+                    (DECODED + 1, work == Work::DecodeCaptured)
+                })?;
+                let seconds = DECODED as f64 / f64::from(answer.timings.decode_tokens_per_second);
+                Ok((seconds, Some(answer.prompt_tokens)))
+            }
+            Work::FirstTokenTile => self.first_token(&mut self.session(), Cut::OneTile),
+            Work::FirstTokenPicture => self.first_token(&mut self.session(), Cut::Tiles),
+            Work::SecondQuestion => {
+                let mut session = self.session();
+                self.first_token(&mut session, Cut::Tiles)?;
+                self.first_token(&mut session, Cut::Tiles)
+            }
+        }
+    }
+
+    fn session(&self) -> Session {
+        Session::new(self.heads.clone())
+    }
+
+    fn encode(&self) -> Result<f64, Error> {
+        let side = SIDES[0] as usize;
+        let pixels = picture(SIDES[0]).into_raw();
+        let pixels: Vec<f32> = pixels.into_iter().map(|v| f32::from(v) / 127.5 - 1.0).collect();
+        let pixels = Tensor::from_vec(pixels, (1, 3, side, side), &Device::Cpu)?;
+        let begun = Instant::now();
+        self.vlm.encode_images(&pixels)?;
+        Ok(begun.elapsed().as_secs_f64())
+    }
+
+    fn prefill(&self, n_tokens: usize) -> Result<f64, Error> {
+        let ids: Vec<u32> = (0..n_tokens as u32).map(|i| 20 + i * 7919 % 1400).collect();
+        let begun = Instant::now();
+        let ids = Tensor::from_vec(ids, (1, n_tokens), &Device::Cpu)?;
+        let embeds = self.vlm.embed_tokens(&ids)?;
+        let mut cache = KvCache::new();
+        let mut probe = Probe::none();
+        let from = Positions::From(0);
+        let hidden =
+            self.vlm.forward(&embeds, &from, &Mask::Causal, Some(&mut cache), &mut probe)?;
+        let last = hidden.i((0, n_tokens - 1))?.unsqueeze(0)?;
+        self.vlm.logits(&last)?;
+        Ok(begun.elapsed().as_secs_f64())
+    }
+
+    fn first_token(&self, session: &mut Session, cut: Cut) -> Result<(f64, Option<usize>), Error> {
+        let answer = self.ask(session, cut, (1, true))?;
+        Ok((f64::from(answer.timings.first_token_ms) / 1000.0, Some(answer.prompt_tokens)))
+    }
+
+    fn ask(
+        &self,
+        session: &mut Session,
+        cut: Cut,
+        (max_new_tokens, evidence): (usize, bool),
+    ) -> Result<Answer, Error> {
+        let (processor, side) = match cut {
+            Cut::OneTile => (&self.processor, SIDES[0]),
+            Cut::Tiles => (&self.tiling, SIDES[1]),
+        };
+        let question = "What can be seen in this picture?".to_string();
+        let message =
+            Message { role: Role::User, content: vec![Part::Image, Part::Text(question)] };
+        let options = GenerateOptions { max_new_tokens, evidence, ..GenerateOptions::default() };
+        let answer = session.ask(
+            (&self.vlm, processor),
+            (&[message], &[picture(side)]),
+            &options,
+            &Cancel::new(),
+            &mut |_| {},
+        )?;
+        Ok(answer)
+    }
+}
+
+/// Colours that change everywhere.
+fn picture(side: u32) -> RgbImage {
+    RgbImage::from_fn(side, side, |x, y| {
+        let noise = x.wrapping_mul(73_856_093) ^ y.wrapping_mul(19_349_663);
+        image::Rgb([(x / 8 % 256) as u8, (y / 8 % 256) as u8, (noise >> 8 & 255) as u8])
+    })
+}
+
+/// A figure of this process's memory in MiB, where the system tells.
+fn memory(key: &str) -> Option<f64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix(key))?;
+    Some(line.split_whitespace().next()?.parse::<f64>().ok()? / 1024.0)
+}
