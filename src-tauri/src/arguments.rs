@@ -4,7 +4,8 @@ use std::path::PathBuf;
 
 use app::OpenOptions;
 
-const USAGE: &str = "usage: sightline-app [--model DIR] [--device cpu|cuda|metal] [PICTURE...]";
+const USAGE: &str = "usage: sightline-app [--model DIR] [--device cpu|cuda|metal] \
+                     [--quantization none|q8_0|q4_0] [PICTURE...]";
 
 /// The command line, understood.
 #[derive(Debug, Default)]
@@ -29,6 +30,11 @@ impl Arguments {
                 Some("--device") => {
                     let device = words.next().ok_or(format!("--device needs a name. {USAGE}"))?;
                     arguments.open.device = device.to_string_lossy().into_owned();
+                }
+                Some("--quantization") => {
+                    let name =
+                        words.next().ok_or(format!("--quantization needs a name. {USAGE}"))?;
+                    arguments.open.quantization = name.to_string_lossy().into_owned();
                 }
                 Some(flag) if flag.starts_with("--") => {
                     return Err(format!("{flag} is not known. {USAGE}"));
@@ -57,7 +63,7 @@ mod tests {
 
     #[test]
     fn mistakes_are_named() {
-        for words in [&["--model"] as &[&str], &["--fast"], &["--device"]] {
+        for words in [&["--model"] as &[&str], &["--fast"], &["--device"], &["--quantization"]] {
             assert!(parse(words).unwrap_err().contains("usage:"), "{words:?}");
         }
     }

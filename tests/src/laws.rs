@@ -186,3 +186,40 @@ fn a_cancelled_answer_stops_and_the_session_lives() {
     let fresh = ask(&model, &mut Session::new(model.heads.clone()), &messages, &options());
     assert_same(&whole, &fresh, "after a cancel");
 }
+
+/// The model with packed weights gives nearly the logits of the exact one, from a fresh file,
+/// from the file of an earlier start, and from memory where no file can be written.
+#[test]
+fn packed_weights_are_near_the_exact_ones_wherever_they_are_kept() {
+    use vlm::{Mask, Positions, Probe, Quantization};
+    let dir: PathBuf = Path::new(env!("CARGO_MANIFEST_DIR")).join("../models/nano");
+    let cache = tempfile::tempdir().expect("a folder");
+    let logits = |vlm: &Vlm| -> Vec<f32> {
+        let ids = candle_core::Tensor::arange(20u32, 60, &Device::Cpu).unwrap();
+        let embeds = vlm.embed_tokens(&ids.reshape((1, 40)).unwrap()).unwrap();
+        let (from, mut probe) = (Positions::From(0), Probe::none());
+        let hidden = vlm.forward(&embeds, &from, &Mask::Causal, None, &mut probe).unwrap();
+        vlm.logits(&hidden).unwrap().flatten_all().unwrap().to_vec1().unwrap()
+    };
+    let exact = logits(&Vlm::load(&dir, &Device::Cpu).expect("the shipped model"));
+    let size = exact.iter().map(|v| v * v).sum::<f32>().sqrt();
+    for (quantization, tolerance) in [(Quantization::Q8_0, 0.02), (Quantization::Q4_0, 0.3)] {
+        let load = |cache: Option<&Path>| {
+            let vlm = Vlm::load_quantized(&dir, &Device::Cpu, quantization, cache);
+            logits(&vlm.expect("packed weights"))
+        };
+        let fresh = load(Some(cache.path()));
+        let apart = exact.iter().zip(&fresh).map(|(a, b)| (a - b) * (a - b)).sum::<f32>().sqrt();
+        assert!(apart < tolerance * size, "{quantization:?}: {}", apart / size);
+        assert!(apart > 0.0, "{quantization:?} changed nothing");
+        assert_eq!(load(Some(cache.path())), fresh, "from the file");
+        assert_eq!(load(None), fresh, "in memory");
+        let file =
+            std::fs::read_dir(cache.path().join("packed")).unwrap().flatten().next().unwrap();
+        std::fs::write(file.path(), b"damaged").unwrap();
+        assert_eq!(load(Some(cache.path())), fresh, "a damaged file is made anew");
+        let blocked = cache.path().join("a file, no folder");
+        std::fs::write(&blocked, b"").unwrap();
+        assert_eq!(load(Some(&blocked)), fresh, "a disk that refuses");
+    }
+}

@@ -30,6 +30,8 @@ pub struct OpenOptions {
     pub model: Option<PathBuf>,
     /// "cpu", "cuda", "metal", or "auto" where empty.
     pub device: String,
+    /// How weights are held in memory: "none", "q8_0" or "q4_0"; "none" where empty.
+    pub quantization: String,
 }
 
 /// The running application. Clones share everything.
@@ -59,6 +61,10 @@ impl App {
     pub fn open(options: OpenOptions) -> App {
         let name = if options.device.is_empty() { "auto" } else { &options.device };
         let device = name.parse().and_then(vlm::choose);
+        let quantization = match options.quantization.as_str() {
+            "" => Ok(vlm::Quantization::None),
+            name => name.parse(),
+        };
         let device_name = match &device {
             Ok(device) => device_name(device),
             Err(_) => options.device.clone(),
@@ -76,11 +82,11 @@ impl App {
             n_regenerated: Default::default(),
         };
         let app = App { shared: Arc::new(shared) };
-        match device {
-            Ok(device) => {
+        match device.and_then(|device| Ok((device, quantization?))) {
+            Ok(how) => {
                 // Deep graphs are walked and dropped recursively.
                 let thread = std::thread::Builder::new().name("engine".into());
-                let spawned = thread.stack_size(64 << 20).spawn(|| engine::work(queue, device));
+                let spawned = thread.stack_size(64 << 20).spawn(|| engine::work(queue, how));
                 if let Err(error) = spawned {
                     let message = format!("the engine thread cannot start: {error}");
                     app.settle(Err(failure("engine", message, "Close other programs.")));

@@ -51,9 +51,12 @@ pub(crate) enum Job {
     Ask { question: Question, reply: SyncSender<Result<Answer, ApiError>> },
 }
 
+/// Where a model runs, and how its weights are held.
+pub(crate) type How = (candle_core::Device, vlm::Quantization);
+
 /// The body of the thread: works until every sender is gone.
-pub(crate) fn work(jobs: Receiver<Job>, device: candle_core::Device) {
-    let mut engine = Engine { device, model: None, sessions: VecDeque::new(), n_loaded: 0 };
+pub(crate) fn work(jobs: Receiver<Job>, how: How) {
+    let mut engine = Engine { how, model: None, sessions: VecDeque::new(), n_loaded: 0 };
     while let Ok(job) = jobs.recv() {
         // A face that is gone no longer waits for the reply; that is not an error.
         match job {
@@ -80,7 +83,7 @@ fn guarded<T>(job: impl FnOnce() -> Result<T, ApiError>) -> Result<T, ApiError> 
 }
 
 struct Engine {
-    device: candle_core::Device,
+    how: How,
     model: Option<Model>,
     /// Chat and its session, the latest last.
     sessions: VecDeque<(u32, Session)>,
@@ -96,7 +99,7 @@ struct Model {
 impl Engine {
     fn load(&mut self, folder: &Path) -> Result<Loaded, ApiError> {
         let begun = Instant::now();
-        let (model, card) = read(folder, &self.device)?;
+        let (model, card) = read(folder, &self.how)?;
         self.n_loaded += 1;
         let loaded = Loaded {
             number: self.n_loaded,
@@ -143,7 +146,7 @@ impl Engine {
     }
 }
 
-fn read(folder: &Path, device: &candle_core::Device) -> Result<(Model, ModelCard), ApiError> {
+fn read(folder: &Path, (device, quantization): &How) -> Result<(Model, ModelCard), ApiError> {
     if !folder.join("config.json").is_file() {
         return Err(failure(
             "model_missing",
@@ -155,7 +158,8 @@ fn read(folder: &Path, device: &candle_core::Device) -> Result<(Model, ModelCard
         let config = Config::load(folder)?;
         let heads = EvidenceHeads::load(folder, &config)?;
         let processor = Arc::new(Processor::load(folder, &config)?);
-        let vlm = Vlm::load(folder, device)?;
+        let cache = vlm::cache_folder();
+        let vlm = Vlm::load_quantized(folder, device, *quantization, cache.as_deref())?;
         let card = crate::card::card(folder, &config, &heads);
         Ok((Model { vlm, processor, heads }, card))
     };

@@ -11,7 +11,7 @@ fn fixture(name: &str) -> PathBuf {
 
 fn open() -> App {
     let model = Some(fixture("smolvlm-llama-square"));
-    let app = App::open(OpenOptions { model, device: "cpu".into() });
+    let app = App::open(OpenOptions { model, device: "cpu".into(), ..Default::default() });
     app.wait_until_loaded().expect("the fixture loads");
     app
 }

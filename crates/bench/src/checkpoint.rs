@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use half::bf16;
 use serde_json::{Value, json};
+use vlm::Quantization;
 
 use crate::Error;
 
@@ -36,6 +37,19 @@ impl ModelShape {
             ModelShape::SmolVlm256M => [576, 30, 9, 3, 1536],
             ModelShape::SmolVlm500M => [960, 32, 15, 5, 2560],
         }
+    }
+
+    /// Bytes of weights that one decoded token reads: the layers' and the head's.
+    pub fn decode_bytes(self, quantization: Quantization) -> usize {
+        let [d, layers, heads, kv_heads, wide] = self.decoder();
+        let layer = d * (heads + 2 * kv_heads) * 64 + heads * 64 * d + 3 * d * wide;
+        let (layer_bits, head_bits) = match quantization {
+            Quantization::None => (32.0, 32.0),
+            Quantization::Q8_0 => (8.5, 8.5),
+            Quantization::Q4_0 => (4.5, 8.5),
+        };
+        let bits = (layers * layer) as f64 * layer_bits + ((LAST_ID + 1) * d) as f64 * head_bits;
+        (bits / 8.0) as usize
     }
 
     fn config(self) -> Value {
@@ -140,7 +154,7 @@ impl Checkpoint {
             return Ok(());
         }
         match cut {
-            Cut::OneTile => write_weights(&folder.join("config.json"), folder, &weights),
+            Cut::OneTile => write_weights(folder, &weights),
             Cut::Tiles => std::fs::hard_link(self.one_tile.join("model.safetensors"), &weights)
                 .map_err(writing),
         }
@@ -171,8 +185,7 @@ fn tokenizer(shipped_model: &Path) -> Result<Value, Error> {
 }
 
 /// Every parameter in bf16: matrices near normal(0, 0.02), norms one, biases zero.
-fn write_weights(config: &Path, folder: &Path, weights: &Path) -> Result<(), Error> {
-    debug_assert!(config.exists());
+fn write_weights(folder: &Path, weights: &Path) -> Result<(), Error> {
     let config = vlm::Config::load(folder)?;
     let shapes = vlm::Vlm::parameter_shapes(&config)?;
     let mut end = 0;

@@ -10,6 +10,13 @@ pub enum Error {
 
     #[error("{}: {source}", path.display())]
     File { path: PathBuf, source: std::io::Error },
+
+    /// A program that was started did not do its work.
+    #[error("{command}: {reason}")]
+    Process { command: String, reason: String },
+
+    #[error("the measurement was stopped; nothing was stored")]
+    Cancelled,
 }
 
 impl From<candle_core::Error> for Error {

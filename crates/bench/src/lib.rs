@@ -1,12 +1,175 @@
 //! How fast the engine is, beside the best peers on the same weights and machine.
 //!
 //! Every engine works in a process of its own, in turns with the others, and the ratio of medians
-//! counts. It knows the engine and the trainer as users know them; it does not know how either is
-//! made fast.
+//! counts. It knows the engine as users know it; it does not know how it is made fast.
 
 pub mod checkpoint;
 mod error;
 pub mod machine;
+pub mod peers;
+pub mod report;
 pub mod work;
 
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Instant;
+
+use vlm::Quantization;
+use vlm::generate::Cancel;
+
+use checkpoint::{Checkpoint, Cut, ModelShape};
+use machine::Machine;
+use peers::{Peer, Peers};
+use report::{OURS, Report, Run, Samples};
+use work::{Order, Sample, Work};
+
 pub use error::Error;
+
+/// What to measure.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    pub shape: ModelShape,
+    /// Turns of every engine.
+    pub rounds: usize,
+    /// Timed repeats of each piece of work in one turn.
+    pub repeats: usize,
+    /// Whether the peers are measured too.
+    pub peers: bool,
+    /// The shipped model's folder, whose tokenizer is used.
+    pub shipped_model: PathBuf,
+    /// Where weights, peers and results are kept.
+    pub cache: PathBuf,
+}
+
+/// In 8 bits everything is measured, in 4 bits what differs.
+const TURNS: [(Quantization, &[Work]); 2] = [
+    (
+        Quantization::Q8_0,
+        &[
+            Work::Load,
+            Work::Encode,
+            Work::Prefill512,
+            Work::Prefill1100,
+            Work::Decode,
+            Work::DecodeCaptured,
+            Work::FirstTokenTile,
+            Work::FirstTokenPicture,
+            Work::Memory,
+        ],
+    ),
+    (
+        Quantization::Q4_0,
+        &[Work::Load, Work::Prefill512, Work::Prefill1100, Work::Decode, Work::Memory],
+    ),
+];
+
+/// Measures and stores the report; `progress` hears what is being done, turns done and of all.
+///
+/// # Errors
+/// A disk that refuses, a peer that fails, `Error::Cancelled`.
+pub fn measure(
+    plan: &Plan,
+    program: &Path,
+    progress: &mut dyn FnMut(&str, usize, usize),
+    cancel: &Cancel,
+) -> Result<Report, Error> {
+    let begun = Instant::now();
+    progress("preparing weights", 0, 1);
+    let checkpoint = Checkpoint::open_or_make(plan.shape, &plan.shipped_model, &plan.cache)?;
+    let environment = Peers::new(&plan.cache);
+    let (found, skipped) = match plan.peers {
+        true => environment.present()?,
+        false => (Vec::new(), vec!["the peers: `--peers` measures them".to_string()]),
+    };
+    let has_llama = found.iter().any(|(peer, _)| *peer == Peer::LlamaCpp);
+    let gguf = if has_llama { environment.convert(&checkpoint)? } else { PathBuf::new() };
+    // The packed file is made now, not while the load is timed.
+    for (quantization, _) in TURNS {
+        our_turn(plan, &checkpoint, program, (quantization, &[Work::Load]))?;
+    }
+    let machine = Machine::measure();
+    let mut runs = Vec::new();
+    let n_engines = 1 + found.len();
+    let n_turns = plan.rounds * TURNS.len() * n_engines;
+    let mut done = 0;
+    for round in 0..plan.rounds {
+        for (quantization, work) in TURNS {
+            let engines = [None].into_iter().chain(found.iter().map(|(peer, _)| Some(*peer)));
+            for engine in engines {
+                let name = engine.map_or(OURS, Peer::name);
+                progress(&format!("{name}, {}", quantization.name()), done, n_turns);
+                done += 1;
+                if cancel.is_cancelled() {
+                    return Err(Error::Cancelled);
+                }
+                let is_torch = engine.is_some_and(|peer| peer != Peer::LlamaCpp);
+                if is_torch && quantization != Quantization::Q8_0 {
+                    continue; // it has no such formats, so once a round is enough
+                }
+                let samples = match engine {
+                    None => our_turn(plan, &checkpoint, program, (quantization, work))?,
+                    Some(peer) => {
+                        let mut samples = Vec::new();
+                        let folders = (checkpoint.folder(Cut::OneTile), gguf.as_path());
+                        let what = (work, plan.repeats);
+                        let mut keep = |sample| samples.push(sample);
+                        environment.work((peer, quantization), folders, what, &mut keep)?;
+                        samples
+                    }
+                };
+                runs.push(Run { engine: name.into(), quantization, round, samples });
+            }
+        }
+    }
+    let mut report = Samples { shape: plan.shape, machine: &machine, runs: &runs }.report();
+    report.peers = found.into_iter().map(|(_, version)| version).collect();
+    report.peers.dedup();
+    report.skipped = skipped;
+    report.date = eval::stored::now();
+    report.build = eval::stored::build(&plan.shipped_model);
+    report.seconds = begun.elapsed().as_secs_f64();
+    keep(&report, &plan.cache)?;
+    Ok(report)
+}
+
+fn our_turn(
+    plan: &Plan,
+    checkpoint: &Checkpoint,
+    program: &Path,
+    (quantization, work): (Quantization, &[Work]),
+) -> Result<Vec<Sample>, Error> {
+    let order = Order {
+        one_tile: checkpoint.folder(Cut::OneTile).into(),
+        tiles: checkpoint.folder(Cut::Tiles).into(),
+        quantization,
+        cache: plan.cache.clone(),
+        work: work.to_vec(),
+        repeats: plan.repeats,
+    };
+    let failed = |reason: String| Error::Process { command: OURS.into(), reason };
+    let order = serde_json::to_string(&order).map_err(|e| failed(e.to_string()))?;
+    let mut command = Command::new(program);
+    command.args(["bench", "--worker", &order]).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut samples = Vec::new();
+    peers::lines(command, &mut |line| samples.extend(serde_json::from_str::<Sample>(line)))?;
+    Ok(samples)
+}
+
+fn file(cache: &Path) -> PathBuf {
+    cache.join("eval").join("speed.json")
+}
+
+fn keep(report: &Report, cache: &Path) -> Result<(), Error> {
+    let path = file(cache);
+    let writing = |source| Error::File { path: path.clone(), source };
+    let text = serde_json::to_vec_pretty(report).map_err(|e| writing(e.into()))?;
+    std::fs::create_dir_all(cache.join("eval")).map_err(writing)?;
+    std::fs::write(&path, text).map_err(writing)
+}
+
+/// The report of an earlier run on this machine, marked as stored.
+pub fn stored(cache: &Path) -> Option<Report> {
+    let mut report: Report = serde_json::from_slice(&std::fs::read(file(cache)).ok()?).ok()?;
+    report.stored = true;
+    Some(report)
+}

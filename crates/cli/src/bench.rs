@@ -1,52 +1,144 @@
-//! `sightline bench`: speeds beside the peers'.
+//! `sightline bench` and `sightline eval speed`: speeds beside the peers'.
+use std::io::Write;
+use std::path::PathBuf;
+
+use ::bench::checkpoint::ModelShape;
+use ::bench::peers::Peers;
+use ::bench::report::Report;
+use ::bench::work::Order;
+use ::bench::{Error, Plan};
+use indicatif::{ProgressBar, ProgressStyle};
+
 use crate::problem::Problem;
 
-/// Measure how fast models run here.
+/// Measure how fast models run here, beside llama.cpp and PyTorch on the same weights.
 #[derive(clap::Args)]
 pub struct Bench {
+    /// Measure the peers too, in turns.
+    #[arg(long)]
+    peers: bool,
+    /// Install the peers into the cache folder first: needs Python 3 and a compiler.
+    #[arg(long)]
+    install_peers: bool,
+    /// smolvlm-256m or smolvlm-500m.
+    #[arg(long, default_value = "smolvlm-500m", value_parser = shape)]
+    shape: ModelShape,
+    /// Turns of every engine.
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
+    rounds: u32,
+    /// Timed repeats in one turn.
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..))]
+    repeats: u32,
+    /// Print one JSON object.
+    #[arg(long)]
+    json: bool,
     /// Do one order, given as JSON, and print what was found: what this program tells itself.
     #[arg(long, hide = true)]
     worker: Option<String>,
-    #[arg(long, default_value = "smolvlm-500m")]
-    shape: String,
-    #[arg(long, default_value = "q8_0")]
-    quantization: String,
+}
+
+/// How fast models run here: the stored figures, measured on the first call.
+#[derive(clap::Args)]
+pub struct Speed {
+    /// Print one JSON object.
+    #[arg(long)]
+    json: bool,
+    /// Measure again even where a stored result is there.
+    #[arg(long)]
+    fresh: bool,
 }
 
 impl Bench {
     pub fn run(self) -> Result<(), Problem> {
-        let cache = std::path::PathBuf::from(std::env::var("HOME").unwrap_or_default())
-            .join(".cache/sightline");
-        let shape = ::bench::checkpoint::ModelShape::ALL
-            .into_iter()
-            .find(|s| s.name() == self.shape)
-            .expect("shape");
-        let made =
-            ::bench::checkpoint::Checkpoint::open_or_make(shape, &app::shipped_model()?, &cache)
-                .expect("made");
-        use ::bench::work::Work::*;
-        let order = ::bench::work::Order {
-            one_tile: made.folder(::bench::checkpoint::Cut::OneTile).into(),
-            tiles: made.folder(::bench::checkpoint::Cut::Tiles).into(),
-            quantization: self.quantization.parse()?,
+        if let Some(order) = &self.worker {
+            return work(order);
+        }
+        let cache = cache()?;
+        if self.install_peers {
+            Peers::new(&cache).install().map_err(problem)?;
+        }
+        let plan = Plan {
+            shape: self.shape,
+            rounds: self.rounds as usize,
+            repeats: self.repeats as usize,
+            peers: self.peers || self.install_peers,
+            shipped_model: app::shipped_model()?,
             cache,
-            work: vec![
-                Load,
-                Encode,
-                Prefill512,
-                Prefill1100,
-                Decode,
-                DecodeCaptured,
-                FirstTokenTile,
-                Memory,
-            ],
-            repeats: 3,
         };
-        println!("{:?}", ::bench::machine::Machine::measure());
-        ::bench::work::work(&order, &mut |s| {
-            println!("{:?} {:?} {:?} {:?}", s.work, s.seconds, s.tokens, s.peak_mib)
-        })
-        .expect("work");
-        Ok(())
+        show(&measure(&plan)?, self.json)
     }
+}
+
+impl Speed {
+    pub fn run(self) -> Result<(), Problem> {
+        let cache = cache()?;
+        if let Some(report) = ::bench::stored(&cache).filter(|_| !self.fresh) {
+            return show(&report, self.json);
+        }
+        let shape = ModelShape::SmolVlm500M;
+        let shipped_model = app::shipped_model()?;
+        let plan = Plan { shape, rounds: 3, repeats: 2, peers: true, shipped_model, cache };
+        show(&measure(&plan)?, self.json)
+    }
+}
+
+fn measure(plan: &Plan) -> Result<Report, Problem> {
+    let program = std::env::current_exe();
+    let program = program.map_err(|error| Problem::new(error.to_string(), ""))?;
+    let cancel = vlm::generate::Cancel::new();
+    let stop = cancel.clone();
+    // Without the handler Ctrl-C simply ends the program.
+    let _ = ctrlc::set_handler(move || stop.cancel());
+    let bar = ProgressBar::new(1);
+    let style = ProgressStyle::with_template("{bar:30} {pos}/{len} turns, {eta} left: {msg}");
+    bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+    let mut progress = |what: &str, done: usize, all: usize| {
+        bar.set_length(all as u64);
+        bar.set_position(done as u64);
+        bar.set_message(what.to_string());
+    };
+    let report = ::bench::measure(plan, &program, &mut progress, &cancel);
+    bar.finish_and_clear();
+    report.map_err(problem)
+}
+
+fn work(order: &str) -> Result<(), Problem> {
+    let order: Order = serde_json::from_str(order)
+        .map_err(|error| Problem::usage(format!("the order: {error}"), ""))?;
+    let mut stdout = std::io::stdout();
+    let mut tell = |sample| {
+        // Nobody listens any more when this fails; the process then ends by itself.
+        let _ = serde_json::to_string(&sample).map(|line| writeln!(stdout, "{line}"));
+    };
+    ::bench::work::work(&order, &mut tell).map_err(problem)
+}
+
+fn show(report: &Report, json: bool) -> Result<(), Problem> {
+    let text = match json {
+        true => serde_json::to_string_pretty(report)
+            .map_err(|error| Problem::new(format!("the report: {error}"), ""))?,
+        false => report.to_string(),
+    };
+    crate::ask::print(&format!("{text}\n"))
+}
+
+fn problem(error: Error) -> Problem {
+    match error {
+        Error::Vlm(error) => Problem::from(error),
+        error => {
+            Problem::new(error.to_string(), "Run it again; `--install-peers` mends the peers.")
+        }
+    }
+}
+
+fn cache() -> Result<PathBuf, Problem> {
+    let hint = "Set HOME, or XDG_CACHE_HOME to a folder in which you may write.";
+    vlm::cache_folder().ok_or_else(|| Problem::new("there is no folder for caches", hint))
+}
+
+fn shape(name: &str) -> Result<ModelShape, String> {
+    let found = ModelShape::ALL.into_iter().find(|shape| shape.name() == name);
+    found.ok_or_else(|| {
+        format!("the shapes are {}", ModelShape::ALL.map(ModelShape::name).join(", "))
+    })
 }

@@ -11,4 +11,5 @@ pub mod nano;
 pub use error::Error;
 pub use metric::{Metric, Tally};
 pub use nano::report::{Measured, Report};
+pub use nano::stored;
 pub use nano::{HELD_OUT, Sample, nano};

@@ -7,7 +7,7 @@ mod ask;
 mod judge;
 mod region;
 pub mod report;
-mod stored;
+pub mod stored;
 
 use crate::Error;
 use crate::metric::{Metric, Tally, majority};

@@ -26,4 +26,4 @@ pub use model::kv_cache::KvCache;
 pub use model::{Mask, Positions, Vlm};
 pub use probe::{Probe, Rows};
 pub use weights::TensorMap;
-pub use weights::packed::Quantization;
+pub use weights::packed::{Quantization, cache_folder};

@@ -75,15 +75,11 @@ pub fn keep(report: &Report, sample: &Sample) {
     }
 }
 
-/// The user's cache folder, by each platform's custom.
+/// Where such a report lies in the user's cache folder.
 fn cache_file(model: &str, Sample { seeds, held_out_style }: &Sample) -> Option<PathBuf> {
-    let set = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-    let base = set("XDG_CACHE_HOME")
-        .or_else(|| set("LOCALAPPDATA"))
-        .or_else(|| set("HOME").map(|home| home.join(".cache")))?;
     let style = if *held_out_style { "-style" } else { "" };
     let name = format!("nano-{}-{}-{}{style}.json", model.get(..16)?, seeds.start, seeds.end);
-    Some(base.join("sightline").join("eval").join(name))
+    Some(vlm::cache_folder()?.join("eval").join(name))
 }
 
 /// Program version, the checkout's commit where the model lies in one, the machine.

@@ -151,6 +151,15 @@ impl PackedFile {
     }
 }
 
+/// The user's folder for what can be made again, by each platform's custom; made when needed.
+pub fn cache_folder() -> Option<PathBuf> {
+    let set = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let base = set("XDG_CACHE_HOME")
+        .or_else(|| set("LOCALAPPDATA"))
+        .or_else(|| set("HOME").map(|home| home.join(".cache")))?;
+    Some(base.join("sightline"))
+}
+
 fn damaged() -> Error {
     let reason = "the packed weights are not those that were asked for".to_string();
     let hint = "load the model again".to_string();

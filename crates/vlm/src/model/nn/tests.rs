@@ -154,10 +154,74 @@ fn masked_places_are_exactly_zero() {
 fn an_embedding_gives_gradients_to_the_rows_it_read() {
     let table = Var::from_tensor(&values(&[5, 3], 1).unwrap()).unwrap();
     let ids = Tensor::new(&[[1u32, 4], [1, 1]], &Device::Cpu).unwrap();
-    let rows = Embedding { weight: table.as_tensor().clone() }.forward(&ids).unwrap();
+    let rows =
+        Embedding { weight: Weight::Dense(table.as_tensor().clone()) }.forward(&ids).unwrap();
     assert_eq!(rows.dims(), [2, 2, 3]);
     let grads = rows.sum_all().unwrap().backward().unwrap();
     let grads = grads.get(&table).unwrap().to_vec2::<f32>().unwrap();
     let sums: Vec<f32> = grads.iter().map(|row| row[0]).collect();
     assert_eq!(sums, [0.0, 3.0, 0.0, 0.0, 1.0]);
+}
+
+/// A packed weight of these dense values.
+fn packed(weight: &Tensor, format: kernels::quant::Format) -> PackedWeight {
+    let (rows, cols) = weight.dims2().unwrap();
+    let values = weight.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+    let bytes = kernels::quant::pack(format, &values, cols);
+    let range = 0..bytes.len();
+    let bytes = Bytes { memory: std::sync::Arc::new(bytes), range };
+    PackedWeight::new(format, (rows, cols), bytes).unwrap()
+}
+
+#[test]
+fn packed_layers_are_the_dense_ones_of_their_own_weights() {
+    use kernels::quant::Format;
+    for (format, tolerance) in [(Format::Q8_0, 1e-4), (Format::Q4_0, 1e-2)] {
+        let (x, bias) = (values(&[2, 3, 64], 1).unwrap(), values(&[80], 3).unwrap());
+        let weight = packed(&values(&[80, 64], 2).unwrap(), format);
+        let all = Tensor::arange(0u32, 80, &Device::Cpu).unwrap();
+        let table = Embedding { weight: Weight::Packed(weight.clone()) };
+        let dense = Weight::Dense(table.forward(&all).unwrap());
+        let layer = |weight| Linear { weight, bias: Some(bias.clone()), compute: Compute::F32 };
+        let (packed, dense) = (layer(Weight::Packed(weight)), layer(dense));
+        let close = |a: &Tensor, b: &Tensor| {
+            let apart = (a - b).unwrap().abs().unwrap().max_all().unwrap();
+            let apart = apart.to_scalar::<f32>().unwrap();
+            assert!(apart < 30.0 * tolerance, "{format:?}: {apart}");
+        };
+        let expected = dense.forward(&x).unwrap();
+        close(&packed.forward(&x).unwrap(), &expected);
+        let projections = Projections::Together { all: packed.clone(), widths: [48, 32] };
+        let [first, second] = projections.forward(&x).unwrap();
+        close(&first, &expected.narrow(2, 0, 48).unwrap());
+        close(&second, &expected.narrow(2, 48, 32).unwrap());
+        // Gradients pass through frozen weights to the input.
+        let x = Var::from_tensor(&x).unwrap();
+        let gradient = |y: Tensor| {
+            let loss = y.sqr().unwrap().sum_all().unwrap();
+            loss.backward().unwrap().get(&x).unwrap().clone()
+        };
+        let [first, second] = projections.forward(x.as_tensor()).unwrap();
+        let found = gradient(Tensor::cat(&[first, second], 2).unwrap());
+        let expected = gradient(dense.forward(x.as_tensor()).unwrap());
+        let scale = expected.abs().unwrap().max_all().unwrap().to_scalar::<f32>().unwrap();
+        close(&(found / f64::from(scale)).unwrap(), &(expected / f64::from(scale)).unwrap());
+    }
+}
+
+#[test]
+fn asking_for_the_last_weights_changes_no_output() {
+    let (q, k) = (values(&[1, 4, 3, 8], 1).unwrap(), values(&[1, 2, 9, 8], 2).unwrap());
+    // A cache with room for more: strided keys and values.
+    let (k, v) = (k.narrow(2, 0, 7).unwrap(), k.narrow(2, 0, 7).unwrap());
+    let attend = Attend { mask: None, scale: 0.3, compute: Compute::F32 };
+    let plain = attention(&q, &k, &v, &attend).unwrap();
+    let (out, last) = attention_with_last_weights(&q, &k, &v, &attend).unwrap();
+    let bits = |t: &Tensor| t.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+    assert_eq!(bits(&plain), bits(&out));
+    let (_, all) = attention_with_weights(&q, &k, &v, &attend).unwrap();
+    let all = all.narrow(2, 2, 1).unwrap().contiguous().unwrap();
+    for (a, b) in bits(&last).iter().zip(bits(&all)) {
+        assert!((a - b).abs() < 1e-6, "{a} {b}");
+    }
 }
