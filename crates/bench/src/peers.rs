@@ -15,6 +15,7 @@ use crate::checkpoint::{Checkpoint, Cut};
 use crate::work::{Sample, Work};
 
 const SCRIPT: &str = include_str!("../peers/peers.py");
+const CONVERTER: &str = include_str!("../peers/convert.py");
 const REQUIREMENTS: &str = include_str!("../peers/requirements.txt");
 
 /// Another engine.
@@ -150,6 +151,7 @@ impl Peers {
     }
 
     fn script(&self, words: &[&str], on_line: &mut dyn FnMut(&str)) -> Result<(), Error> {
+        self.write("convert.py", CONVERTER)?;
         let script = self.write("peers.py", SCRIPT)?;
         let mut command = Command::new(self.python());
         command.arg(script).args(words).stdout(Stdio::piped()).stderr(Stdio::piped());

@@ -82,6 +82,9 @@ impl Outputs<'_> {
     }
 }
 
+/// Scales and starts of some rows.
+type Scales<'a> = (&'a mut [f32], &'a mut [i32]);
+
 /// Activations rounded a block of 32 at a time; rows are padded to whole blocks.
 struct Rounded<C: Coding> {
     /// (M, K′)
@@ -101,7 +104,7 @@ impl<C: Coding> Rounded<C> {
         let (mut scales, mut starts) = (vec![0.0; rows * n_blocks], vec![0; rows * n_blocks]);
         let per_task = parallel::rows_per_task(rows, cols).unwrap_or(rows);
         let n = per_task * n_blocks;
-        let round = |((q, x), of): ((&mut [C::Activation], &[f32]), (&mut [f32], &mut [i32]))| {
+        let round = |((q, x), of): ((&mut [C::Activation], &[f32]), Scales)| {
             let rows = q.chunks_exact_mut(n_blocks * BLOCK).zip(x.chunks_exact(cols));
             let of = of.0.chunks_exact_mut(n_blocks).zip(of.1.chunks_exact_mut(n_blocks));
             rows.zip(of).for_each(|((q, x), of)| C::round(q, of, x));

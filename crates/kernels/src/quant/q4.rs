@@ -53,7 +53,8 @@ impl Coding for Q4 {
 simd! {
     fn round_row(quants: &mut [i8], of: (&mut [f32], &mut [i32]), x: &[f32]) {
         let of = of.0.iter_mut().zip(of.1);
-        for ((x, q), (scale, start)) in x.chunks(BLOCK).zip(quants.chunks_exact_mut(BLOCK)).zip(of) {
+        let blocks = x.chunks(BLOCK).zip(quants.chunks_exact_mut(BLOCK));
+        for ((x, q), (scale, start)) in blocks.zip(of) {
             let mut padded = [0f32; BLOCK];
             padded[..x.len()].copy_from_slice(x);
             let top = largest(&padded);
