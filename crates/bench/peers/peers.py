@@ -398,7 +398,7 @@ def train(args: argparse.Namespace) -> dict[str, Any]:
         optimizer.step()
         optimizer.zero_grad()
 
-    seconds = timed(Step(step), args.repeats)
+    seconds = timed(Step(step), args.repeats, True)
     return {"work": "train", "pictures_per_second": [args.batch / s for s in seconds]}
 
 
