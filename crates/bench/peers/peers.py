@@ -379,6 +379,8 @@ def train(args: argparse.Namespace) -> dict[str, Any]:
     model = SmolVLMForConditionalGeneration.from_pretrained(
         args.model, dtype=torch.float32, attn_implementation="sdpa"
     ).train()
+    # Under autocast the connector gives bf16, which transformers cannot put among f32 embeddings.
+    model.model.connector.register_forward_hook(lambda _module, _inputs, rows: rows.float())
     optimizer = torch.optim.AdamW(model.parameters())
     config, vision = model.config, model.config.vision_config
     image_tokens = (vision.image_size // vision.patch_size // config.scale_factor) ** 2

@@ -1,6 +1,5 @@
 //! Samples of all engines to ratios: ours ÷ the best peer.
 
-use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
@@ -310,11 +309,6 @@ impl fmt::Display for Report {
         let how = if self.stored { "Stored" } else { "Measured now" };
         write!(f, "{how}: {}, build {}, {:.0} s", self.date, self.build, self.seconds)
     }
-}
-
-/// Ratios by name, for charts.
-pub fn ratios(report: &Report) -> BTreeMap<&'static str, Option<f64>> {
-    report.rows().into_iter().map(|(name, figure)| (name, figure.value)).collect()
 }
 
 #[cfg(test)]
