@@ -34,7 +34,9 @@ impl Arguments {
                 Some("--quantization") => {
                     let name =
                         words.next().ok_or(format!("--quantization needs a name. {USAGE}"))?;
-                    arguments.open.quantization = name.to_string_lossy().into_owned();
+                    let parsed = name.to_string_lossy().parse();
+                    let wrong = |error| format!("--quantization: {error}. {USAGE}");
+                    arguments.open.quantization = parsed.map_err(wrong)?;
                 }
                 Some(flag) if flag.starts_with("--") => {
                     return Err(format!("{flag} is not known. {USAGE}"));
@@ -63,7 +65,13 @@ mod tests {
 
     #[test]
     fn mistakes_are_named() {
-        for words in [&["--model"] as &[&str], &["--fast"], &["--device"], &["--quantization"]] {
+        for words in [
+            &["--model"] as &[&str],
+            &["--fast"],
+            &["--device"],
+            &["--quantization"],
+            &["--quantization", "q5"],
+        ] {
             assert!(parse(words).unwrap_err().contains("usage:"), "{words:?}");
         }
     }

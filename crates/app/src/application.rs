@@ -30,8 +30,8 @@ pub struct OpenOptions {
     pub model: Option<PathBuf>,
     /// "cpu", "cuda", "metal", or "auto" where empty.
     pub device: String,
-    /// How weights are held in memory: "none", "q8_0" or "q4_0"; "none" where empty.
-    pub quantization: String,
+    /// How weights are held in memory.
+    pub quantization: vlm::Quantization,
 }
 
 /// The running application. Clones share everything.
@@ -61,10 +61,6 @@ impl App {
     pub fn open(options: OpenOptions) -> App {
         let name = if options.device.is_empty() { "auto" } else { &options.device };
         let device = name.parse().and_then(vlm::choose);
-        let quantization = match options.quantization.as_str() {
-            "" => Ok(vlm::Quantization::None),
-            name => name.parse(),
-        };
         let device_name = match &device {
             Ok(device) => device_name(device),
             Err(_) => options.device.clone(),
@@ -82,8 +78,9 @@ impl App {
             n_regenerated: Default::default(),
         };
         let app = App { shared: Arc::new(shared) };
-        match device.and_then(|device| Ok((device, quantization?))) {
-            Ok(how) => {
+        match device {
+            Ok(device) => {
+                let how = (device, options.quantization);
                 // Deep graphs are walked and dropped recursively.
                 let thread = std::thread::Builder::new().name("engine".into());
                 let spawned = thread.stack_size(64 << 20).spawn(|| engine::work(queue, how));

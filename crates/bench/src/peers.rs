@@ -133,7 +133,7 @@ impl Peers {
         found: &mut dyn FnMut(Sample),
     ) -> Result<(), Error> {
         let names = |work: &Work| serde_json::to_value(work).ok()?.as_str().map(str::to_string);
-        let ours = [Work::DecodeCaptured, Work::SecondQuestion, Work::Memory];
+        let ours = [Work::DecodeCaptured, Work::Memory];
         let work = work.iter().filter(|work| !ours.contains(work)).filter_map(names);
         let work = work.collect::<Vec<_>>().join(",");
         let threads = rayon::current_num_threads().to_string();

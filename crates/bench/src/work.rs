@@ -43,8 +43,6 @@ pub enum Work {
     FirstTokenTile,
     /// From the pixels of a large picture, cut into 17 tiles, to the first token.
     FirstTokenPicture,
-    /// A second question about that picture.
-    SecondQuestion,
     /// Not a time: the process's peak.
     Memory,
 }
@@ -93,7 +91,7 @@ pub fn work(order: &Order, found: &mut dyn FnMut(Sample)) -> Result<(), Error> {
             }
             _ => {
                 // A large picture takes long enough to need neither a warm-up nor repeats.
-                let is_long = matches!(work, Work::FirstTokenPicture | Work::SecondQuestion);
+                let is_long = work == Work::FirstTokenPicture;
                 if !is_long {
                     engine.once(work)?;
                 }
@@ -138,24 +136,13 @@ impl Engine {
             Work::Prefill512 => Ok((self.prefill(512)?, Some(512))),
             Work::Prefill1100 => Ok((self.prefill(1100)?, Some(1100))),
             Work::Decode | Work::DecodeCaptured => {
-                let answer = self.ask(&mut self.session(), Cut::OneTile, {
-                    (DECODED + 1, work == Work::DecodeCaptured)
-                })?;
+                let answer = self.ask(Cut::OneTile, (DECODED + 1, work == Work::DecodeCaptured))?;
                 let seconds = DECODED as f64 / f64::from(answer.timings.decode_tokens_per_second);
                 Ok((seconds, Some(answer.prompt_tokens)))
             }
-            Work::FirstTokenTile => self.first_token(&mut self.session(), Cut::OneTile),
-            Work::FirstTokenPicture => self.first_token(&mut self.session(), Cut::Tiles),
-            Work::SecondQuestion => {
-                let mut session = self.session();
-                self.first_token(&mut session, Cut::Tiles)?;
-                self.first_token(&mut session, Cut::Tiles)
-            }
+            Work::FirstTokenTile => self.first_token(Cut::OneTile),
+            Work::FirstTokenPicture => self.first_token(Cut::Tiles),
         }
-    }
-
-    fn session(&self) -> Session {
-        Session::new(self.heads.clone())
     }
 
     fn encode(&self) -> Result<f64, Error> {
@@ -183,17 +170,12 @@ impl Engine {
         Ok(begun.elapsed().as_secs_f64())
     }
 
-    fn first_token(&self, session: &mut Session, cut: Cut) -> Result<(f64, Option<usize>), Error> {
-        let answer = self.ask(session, cut, (1, true))?;
+    fn first_token(&self, cut: Cut) -> Result<(f64, Option<usize>), Error> {
+        let answer = self.ask(cut, (1, true))?;
         Ok((f64::from(answer.timings.first_token_ms) / 1000.0, Some(answer.prompt_tokens)))
     }
 
-    fn ask(
-        &self,
-        session: &mut Session,
-        cut: Cut,
-        (max_new_tokens, evidence): (usize, bool),
-    ) -> Result<Answer, Error> {
+    fn ask(&self, cut: Cut, (max_new_tokens, evidence): (usize, bool)) -> Result<Answer, Error> {
         let (processor, side) = match cut {
             Cut::OneTile => (&self.processor, SIDES[0]),
             Cut::Tiles => (&self.tiling, SIDES[1]),
@@ -202,7 +184,7 @@ impl Engine {
         let message =
             Message { role: Role::User, content: vec![Part::Image, Part::Text(question)] };
         let options = GenerateOptions { max_new_tokens, evidence, ..GenerateOptions::default() };
-        let answer = session.ask(
+        let answer = Session::new(self.heads.clone()).ask(
             (&self.vlm, processor),
             (&[message], &[picture(side)]),
             &options,

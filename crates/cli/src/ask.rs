@@ -47,7 +47,7 @@ pub struct Ask {
     device: String,
     /// none, q8_0 or q4_0: hold the weights in 8 or 4 bits, faster and smaller on a CPU.
     #[arg(long, default_value = "none")]
-    quantization: String,
+    quantization: app::Quantization,
 }
 
 /// What was heard while the answer was made.
@@ -65,7 +65,7 @@ impl Ask {
     pub fn run(self) -> Result<(), Problem> {
         let (question, pictures) = self.split()?;
         let device = self.device.clone();
-        let quantization = self.quantization.clone();
+        let quantization = self.quantization;
         let app = App::open(OpenOptions { model: self.model.clone(), device, quantization });
         let images = pictures.iter().map(|path| Ok(app.attach_path(path)?.id));
         let images = images.collect::<Result<Vec<u32>, Problem>>()?;

@@ -9,6 +9,8 @@
 //!
 //! Shapes: `M` rows of activations, `N` outputs, `K` inner elements.
 
+#[cfg(target_arch = "x86_64")]
+mod avx2;
 mod pack;
 mod product;
 mod q4;
@@ -61,6 +63,17 @@ struct Tile<'a, A> {
     /// All blocks of the group.
     blocks: &'a [u8],
     n_blocks: usize,
+}
+
+/// A block filled up with zeros, its scale when the largest magnitude becomes `top`, and what to
+/// multiply by for that.
+#[inline(always)]
+fn padded(x: &[f32], top: f32, scale: &mut f32) -> ([f32; BLOCK], f32) {
+    let mut padded = [0f32; BLOCK];
+    padded[..x.len()].copy_from_slice(x);
+    let largest = largest(&padded);
+    *scale = largest / top;
+    (padded, if largest > 0.0 { top / largest } else { 0.0 })
 }
 
 /// Largest magnitude in a block.

@@ -4,7 +4,7 @@
 //! element of one four (low half) and of the next (high half). Weights are kept unsigned, 8 too
 //! large; what that adds to a block's sum is taken off at its start.
 
-use super::{BLOCK, Coding, GROUP, SCALES, Tile, largest, round_even};
+use super::{BLOCK, Coding, GROUP, SCALES, Tile, padded, round_even};
 
 pub(super) struct Q4;
 
@@ -55,11 +55,7 @@ simd! {
         let of = of.0.iter_mut().zip(of.1);
         let blocks = x.chunks(BLOCK).zip(quants.chunks_exact_mut(BLOCK));
         for ((x, q), (scale, start)) in blocks.zip(of) {
-            let mut padded = [0f32; BLOCK];
-            padded[..x.len()].copy_from_slice(x);
-            let top = largest(&padded);
-            *scale = top / TOP;
-            let inverse = if top > 0.0 { TOP / top } else { 0.0 };
+            let (padded, inverse) = padded(x, TOP, scale);
             // The first two of each four meet in one 16-bit sum, the last two in another.
             let mut halves = [0i16; 2];
             for (i, (q, &v)) in q.iter_mut().zip(&padded).enumerate() {
@@ -78,6 +74,7 @@ mod avx2 {
     //! whole block is summed before it is widened; sums may wrap on the way but not at the end.
 
     use super::{BLOCK, Coding, GROUP, Q4, SCALES, Tile};
+    use crate::quant::avx2::{add_scaled, store};
     use std::arch::x86_64::*;
 
     #[target_feature(enable = "avx2,fma,f16c")]
@@ -124,27 +121,12 @@ mod avx2 {
                         }
                     }
                 }
-                let scales: *const __m128i = block.cast();
-                let scales = [
-                    _mm256_cvtph_ps(_mm_loadu_si128(scales)),
-                    _mm256_cvtph_ps(_mm_loadu_si128(scales.add(1))),
-                ];
-                for (r, totals) in totals.iter_mut().enumerate() {
-                    let scale = _mm256_set1_ps(*tile.scales.get_unchecked(r * n + b));
-                    for i in 0..2 {
-                        let dot = _mm256_cvtepi32_ps(_mm256_madd_epi16(acc[r][i], ones));
-                        let part = _mm256_mul_ps(dot, _mm256_mul_ps(scales[i], scale));
-                        totals[i] = _mm256_add_ps(totals[i], part);
-                    }
+                for acc in acc.iter_mut() {
+                    *acc = [_mm256_madd_epi16(acc[0], ones), _mm256_madd_epi16(acc[1], ones)];
                 }
+                add_scaled(&mut totals, &acc, block, |r| *tile.scales.get_unchecked(r * n + b));
             }
         }
-        for (sums, totals) in sums.iter_mut().zip(totals) {
-            // SAFETY: sixteen floats are written to an array of sixteen.
-            unsafe {
-                _mm256_storeu_ps(sums.as_mut_ptr(), totals[0]);
-                _mm256_storeu_ps(sums.as_mut_ptr().add(8), totals[1]);
-            }
-        }
+        store(sums, &totals);
     }
 }

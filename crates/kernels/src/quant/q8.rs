@@ -3,7 +3,7 @@
 //! Quants lie in pairs of inner elements, each pair for all sixteen outputs, so that one load
 //! widened to 16 bits meets one broadcast pair of activations.
 
-use super::{BLOCK, Coding, GROUP, SCALES, Tile, largest, round_even};
+use super::{BLOCK, Coding, GROUP, SCALES, Tile, padded, round_even};
 
 pub(super) struct Q8;
 
@@ -49,11 +49,7 @@ impl Coding for Q8 {
 simd! {
     fn round_row(quants: &mut [i16], scales: &mut [f32], x: &[f32]) {
         for ((x, q), scale) in x.chunks(BLOCK).zip(quants.chunks_exact_mut(BLOCK)).zip(scales) {
-            let mut padded = [0f32; BLOCK];
-            padded[..x.len()].copy_from_slice(x);
-            let top = largest(&padded);
-            *scale = top / TOP;
-            let inverse = if top > 0.0 { TOP / top } else { 0.0 };
+            let (padded, inverse) = padded(x, TOP, scale);
             for (q, &v) in q.iter_mut().zip(&padded) {
                 *q = round_even(v * inverse) as i16;
             }
@@ -67,6 +63,7 @@ mod avx2 {
     //! twice what f32 does.
 
     use super::{BLOCK, Coding, GROUP, Q8, SCALES, Tile};
+    use crate::quant::avx2::{add_scaled, store};
     use std::arch::x86_64::*;
 
     #[target_feature(enable = "avx2,fma,f16c")]
@@ -107,27 +104,9 @@ mod avx2 {
                         acc[1] = _mm256_add_epi32(acc[1], _mm256_madd_epi16(w[1], x));
                     }
                 }
-                let scales: *const __m128i = block.cast();
-                let scales = [
-                    _mm256_cvtph_ps(_mm_loadu_si128(scales)),
-                    _mm256_cvtph_ps(_mm_loadu_si128(scales.add(1))),
-                ];
-                for (r, totals) in totals.iter_mut().enumerate() {
-                    let scale = _mm256_set1_ps(*tile.scales.get_unchecked(r * n + b));
-                    for i in 0..2 {
-                        let scale = _mm256_mul_ps(scales[i], scale);
-                        let part = _mm256_mul_ps(_mm256_cvtepi32_ps(acc[r][i]), scale);
-                        totals[i] = _mm256_add_ps(totals[i], part);
-                    }
-                }
+                add_scaled(&mut totals, &acc, block, |r| *tile.scales.get_unchecked(r * n + b));
             }
         }
-        for (sums, totals) in sums.iter_mut().zip(totals) {
-            // SAFETY: sixteen floats are written to an array of sixteen.
-            unsafe {
-                _mm256_storeu_ps(sums.as_mut_ptr(), totals[0]);
-                _mm256_storeu_ps(sums.as_mut_ptr().add(8), totals[1]);
-            }
-        }
+        store(sums, &totals);
     }
 }
