@@ -63,7 +63,8 @@ const TURNS: [(Quantization, &[Work]); 2] = [
     ),
 ];
 
-/// Measures and stores the report; `progress` hears what is being done, turns done and of all.
+/// Measures, and stores the report where the peers were measured too; `progress` hears what is
+/// being done, turns done and of all.
 ///
 /// # Errors
 /// A disk that refuses, a peer that fails, `Error::Cancelled`.
@@ -128,7 +129,9 @@ pub fn measure(
     report.date = eval::stored::now();
     report.build = eval::stored::build(&plan.shipped_model);
     report.seconds = begun.elapsed().as_secs_f64();
-    keep(&report, &plan.cache)?;
+    if plan.peers {
+        keep(&report, plan)?;
+    }
     Ok(report)
 }
 
@@ -155,21 +158,22 @@ fn our_turn(
     Ok(samples)
 }
 
-fn file(cache: &Path) -> PathBuf {
-    cache.join("eval").join("speed.json")
+fn file(cache: &Path, shape: ModelShape) -> PathBuf {
+    cache.join("eval").join(format!("speed-{}.json", shape.name()))
 }
 
-fn keep(report: &Report, cache: &Path) -> Result<(), Error> {
-    let path = file(cache);
+fn keep(report: &Report, plan: &Plan) -> Result<(), Error> {
+    let path = file(&plan.cache, plan.shape);
     let writing = |source| Error::File { path: path.clone(), source };
     let text = serde_json::to_vec_pretty(report).map_err(|e| writing(e.into()))?;
-    std::fs::create_dir_all(cache.join("eval")).map_err(writing)?;
+    std::fs::create_dir_all(plan.cache.join("eval")).map_err(writing)?;
     std::fs::write(&path, text).map_err(writing)
 }
 
-/// The report of an earlier run on this machine, marked as stored.
-pub fn stored(cache: &Path) -> Option<Report> {
-    let mut report: Report = serde_json::from_slice(&std::fs::read(file(cache)).ok()?).ok()?;
+/// The report of an earlier run beside the peers, marked as stored.
+pub fn stored(cache: &Path, shape: ModelShape) -> Option<Report> {
+    let text = std::fs::read(file(cache, shape)).ok()?;
+    let mut report: Report = serde_json::from_slice(&text).ok()?;
     report.stored = true;
     Some(report)
 }

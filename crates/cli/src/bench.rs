@@ -72,10 +72,10 @@ impl Bench {
 impl Speed {
     pub fn run(self) -> Result<(), Problem> {
         let cache = cache()?;
-        if let Some(report) = ::bench::stored(&cache).filter(|_| !self.fresh) {
+        let shape = ModelShape::SmolVlm500M;
+        if let Some(report) = ::bench::stored(&cache, shape).filter(|_| !self.fresh) {
             return show(&report, self.json);
         }
-        let shape = ModelShape::SmolVlm500M;
         let shipped_model = app::shipped_model()?;
         let plan = Plan { shape, rounds: 3, repeats: 2, peers: true, shipped_model, cache };
         show(&measure(&plan)?, self.json)
