@@ -36,8 +36,6 @@ CONTEXT = 2048
 WORKS = "load,encode,prefill_512,prefill_1100,decode,first_token_tile,first_token_picture"
 
 
-
-
 class Step(NamedTuple):
     """One thing to time: `reset` is run before each repeat, off the clock."""
 
@@ -374,6 +372,7 @@ def train(args: argparse.Namespace) -> dict[str, Any]:
     import torch
     from transformers import SmolVLMForConditionalGeneration
 
+    before = memory_mib("VmRSS")
     torch.set_num_threads(args.threads)
     torch.manual_seed(1)
     model = SmolVLMForConditionalGeneration.from_pretrained(
@@ -386,13 +385,14 @@ def train(args: argparse.Namespace) -> dict[str, Any]:
     image_tokens = (vision.image_size // vision.patch_size // config.scale_factor) ** 2
     pixel_values = torch.randn(args.batch, 1, 3, vision.image_size, vision.image_size)
     first_text = config.image_token_id + 1
-    text = torch.randint(first_text, config.text_config.vocab_size, (args.batch, args.text))
+    text_shape = (args.batch, args.tokens - image_tokens)
+    text = torch.randint(first_text, config.text_config.vocab_size, text_shape)
     images = torch.full((args.batch, image_tokens), config.image_token_id)
     input_ids = torch.cat([images, text], dim=1)
     labels = torch.cat([torch.full_like(images, -100), text], dim=1)
 
     def step() -> None:
-        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=args.dtype == "bf16"):
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=args.engine == "torch-bf16"):
             output = model(
                 input_ids=input_ids, pixel_values=pixel_values, labels=labels, use_cache=False
             )
@@ -401,7 +401,8 @@ def train(args: argparse.Namespace) -> dict[str, Any]:
         optimizer.zero_grad()
 
     seconds = timed(Step(step), args.repeats, True)
-    return {"work": "train", "pictures_per_second": [args.batch / s for s in seconds]}
+    peak = memory_mib("VmHWM")
+    return {"work": "train", "seconds": seconds, "peak_mib": peak, "before_mib": before}
 
 
 class Parser(argparse.ArgumentParser):
@@ -429,9 +430,9 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     training = commands.add_parser("train")
     training.add_argument("--model", type=Path, required=True)
     training.add_argument("--threads", type=int, default=2)
-    training.add_argument("--batch", type=int, default=8)
-    training.add_argument("--text", type=int, default=144)
-    training.add_argument("--dtype", choices=("f32", "bf16"), default="f32")
+    training.add_argument("--batch", type=int, default=32)
+    training.add_argument("--tokens", type=int, default=144)
+    training.add_argument("--engine", choices=("torch-f32", "torch-bf16"), default="torch-f32")
     training.add_argument("--repeats", type=int, default=3)
     return parser.parse_args(arguments)
 

@@ -8,6 +8,9 @@ pub enum Error {
     #[error(transparent)]
     Vlm(#[from] vlm::Error),
 
+    #[error(transparent)]
+    Train(#[from] train::Error),
+
     #[error("{}: {source}", path.display())]
     File { path: PathBuf, source: std::io::Error },
 

@@ -21,7 +21,7 @@ use checkpoint::{Checkpoint, Cut, ModelShape};
 use machine::Machine;
 use peers::{Peer, Peers};
 use report::{OURS, Report, Run, Samples};
-use work::{Order, Sample, Work};
+use work::{AnswerOrder, Order, Sample, TrainOrder, Work};
 
 pub use error::Error;
 
@@ -41,8 +41,8 @@ pub struct Plan {
     pub cache: PathBuf,
 }
 
-/// In 8 bits everything is measured, in 4 bits what differs.
-const TURNS: [(Quantization, &[Work]); 2] = [
+/// In 8 bits everything is measured, in 4 bits what differs; training has whole weights.
+const TURNS: [(Quantization, &[Work]); 3] = [
     (
         Quantization::Q8_0,
         &[
@@ -61,6 +61,7 @@ const TURNS: [(Quantization, &[Work]); 2] = [
         Quantization::Q4_0,
         &[Work::Load, Work::Prefill512, Work::Prefill1100, Work::Decode, Work::Memory],
     ),
+    (Quantization::None, &[Work::Train]),
 ];
 
 /// Measures, and stores the report where the peers were measured too; `progress` hears what is
@@ -84,43 +85,43 @@ pub fn measure(
     };
     let has_llama = found.iter().any(|(peer, _)| *peer == Peer::LlamaCpp);
     let gguf = if has_llama { environment.convert(&checkpoint)? } else { PathBuf::new() };
-    // The packed file is made now, not while the load is timed.
-    for (quantization, _) in TURNS {
+    // The packed files are made now, not while the load is timed.
+    for quantization in [Quantization::Q8_0, Quantization::Q4_0] {
         our_turn(plan, &checkpoint, program, (quantization, &[Work::Load]))?;
     }
     let machine = Machine::measure();
     let mut runs = Vec::new();
-    let n_engines = 1 + found.len();
-    let n_turns = plan.rounds * TURNS.len() * n_engines;
-    let mut done = 0;
-    for round in 0..plan.rounds {
-        for (quantization, work) in TURNS {
-            let engines = [None].into_iter().chain(found.iter().map(|(peer, _)| Some(*peer)));
-            for engine in engines {
-                let name = engine.map_or(OURS, Peer::name);
-                progress(&format!("{name}, {}", quantization.name()), done, n_turns);
-                done += 1;
-                if cancel.is_cancelled() {
-                    return Err(Error::Cancelled);
-                }
-                let is_torch = engine.is_some_and(|peer| peer != Peer::LlamaCpp);
-                if is_torch && quantization != Quantization::Q8_0 {
-                    continue; // it has no such formats, so once a round is enough
-                }
-                let samples = match engine {
-                    None => our_turn(plan, &checkpoint, program, (quantization, work))?,
-                    Some(peer) => {
-                        let mut samples = Vec::new();
-                        let folders = (checkpoint.folder(Cut::OneTile), gguf.as_path());
-                        let what = (work, plan.repeats);
-                        let mut keep = |sample| samples.push(sample);
-                        environment.work((peer, quantization), folders, what, &mut keep)?;
-                        samples
-                    }
-                };
-                runs.push(Run { engine: name.into(), quantization, round, samples });
-            }
+    let engines: Vec<Option<Peer>> =
+        [None].into_iter().chain(found.iter().map(|(peer, _)| Some(*peer))).collect();
+    let turns = TURNS.into_iter().flat_map(|(quantization, work)| {
+        let able = engines
+            .iter()
+            .filter(move |engine| engine.is_none_or(|peer| peer.can(quantization, work)));
+        able.map(move |engine| (*engine, quantization, work))
+    });
+    let turns: Vec<_> =
+        (0..plan.rounds).flat_map(|round| turns.clone().map(move |t| (round, t))).collect();
+    for (done, &(round, (engine, quantization, work))) in turns.iter().enumerate() {
+        let name = engine.map_or(OURS, Peer::name);
+        let what = if work == [Work::Train] { "training" } else { quantization.name() };
+        progress(&format!("{name}, {what}"), done, turns.len());
+        if cancel.is_cancelled() {
+            return Err(Error::Cancelled);
         }
+        let samples = match engine {
+            None => our_turn(plan, &checkpoint, program, (quantization, work))?,
+            Some(peer) => {
+                let folders = match work {
+                    [Work::Train] => (plan.shipped_model.as_path(), gguf.as_path()),
+                    _ => (checkpoint.folder(Cut::OneTile), gguf.as_path()),
+                };
+                let mut samples = Vec::new();
+                let mut keep = |sample| samples.push(sample);
+                environment.work((peer, quantization), folders, (work, plan.repeats), &mut keep)?;
+                samples
+            }
+        };
+        runs.push(Run { engine: name.into(), quantization, round, samples });
     }
     let mut report = Samples { shape: plan.shape, machine: &machine, runs: &runs }.report();
     report.peers = found.into_iter().map(|(_, version)| version).collect();
@@ -141,13 +142,20 @@ fn our_turn(
     program: &Path,
     (quantization, work): (Quantization, &[Work]),
 ) -> Result<Vec<Sample>, Error> {
-    let order = Order {
-        one_tile: checkpoint.folder(Cut::OneTile).into(),
-        tiles: checkpoint.folder(Cut::Tiles).into(),
-        quantization,
-        cache: plan.cache.clone(),
-        work: work.to_vec(),
-        repeats: plan.repeats,
+    let order = match work {
+        [Work::Train] => Order::Train(TrainOrder {
+            model: plan.shipped_model.clone(),
+            threads: rayon::current_num_threads(),
+            repeats: plan.repeats,
+        }),
+        _ => Order::Answer(AnswerOrder {
+            one_tile: checkpoint.folder(Cut::OneTile).into(),
+            tiles: checkpoint.folder(Cut::Tiles).into(),
+            quantization,
+            cache: plan.cache.clone(),
+            work: work.to_vec(),
+            repeats: plan.repeats,
+        }),
     };
     let failed = |reason: String| Error::Process { command: OURS.into(), reason };
     let order = serde_json::to_string(&order).map_err(|e| failed(e.to_string()))?;

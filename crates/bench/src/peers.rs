@@ -12,7 +12,7 @@ use vlm::Quantization;
 
 use crate::Error;
 use crate::checkpoint::{Checkpoint, Cut};
-use crate::work::{Sample, Work};
+use crate::work::{Sample, TRAINED, Work};
 
 const SCRIPT: &str = include_str!("../peers/peers.py");
 const CONVERTER: &str = include_str!("../peers/convert.py");
@@ -38,6 +38,15 @@ impl Peer {
             Peer::LlamaCpp => "llama.cpp",
             Peer::TorchF32 => "torch-f32",
             Peer::TorchBf16 => "torch-bf16",
+        }
+    }
+
+    /// Whether it has the format and does the work: PyTorch has its own formats only, which stand
+    /// beside our 8-bit one, and llama.cpp does not train.
+    pub(crate) fn can(self, quantization: Quantization, work: &[Work]) -> bool {
+        match self {
+            Peer::LlamaCpp => work != [Work::Train],
+            Peer::TorchF32 | Peer::TorchBf16 => quantization != Quantization::Q4_0,
         }
     }
 }
@@ -132,17 +141,28 @@ impl Peers {
         (work, repeats): (&[Work], usize),
         found: &mut dyn FnMut(Sample),
     ) -> Result<(), Error> {
-        let names = |work: &Work| serde_json::to_value(work).ok()?.as_str().map(str::to_string);
+        let is_training = work == [Work::Train];
+        let name = |work: &Work| serde_json::to_value(work).ok()?.as_str().map(str::to_string);
         let ours = [Work::DecodeCaptured, Work::Memory];
-        let work = work.iter().filter(|work| !ours.contains(work)).filter_map(names);
-        let work = work.collect::<Vec<_>>().join(",");
+        let names = work.iter().filter(|work| !ours.contains(work)).filter_map(name);
+        let names = names.collect::<Vec<_>>().join(",");
         let threads = rayon::current_num_threads().to_string();
-        let words = [
-            ["run", "--engine"].as_slice(),
-            &[peer.name(), "--model", &text(model), "--gguf", &text(gguf)],
-            &["--format", quantization.name(), "--threads", &threads],
-            &["--repeats", &repeats.to_string(), "--work", &work],
-        ];
+        let (model, gguf) = (text(model), text(gguf));
+        let repeats = repeats.to_string();
+        let (pictures, tokens) = TRAINED;
+        let (pictures, tokens) = (pictures.to_string(), tokens.to_string());
+        let common = [
+            ["--engine", peer.name(), "--model", &model].as_slice(),
+            &["--threads", &threads, "--repeats", &repeats],
+        ]
+        .concat();
+        let words = match is_training {
+            true => vec!["train", "--batch", &pictures, "--tokens", &tokens],
+            false => {
+                vec!["run", "--gguf", &gguf, "--format", quantization.name(), "--work", &names]
+            }
+        };
+        let words = [words.as_slice(), &common];
         self.script(&words.concat(), &mut |line| {
             if let Ok(sample) = serde_json::from_str::<Sample>(line) {
                 found(sample);

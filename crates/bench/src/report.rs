@@ -7,7 +7,7 @@ use vlm::Quantization;
 
 use crate::checkpoint::ModelShape;
 use crate::machine::Machine;
-use crate::work::{DECODED, Sample, Work};
+use crate::work::{DECODED, Sample, TRAINED, Work};
 
 /// The engine of this program, among the peers' names.
 pub const OURS: &str = "sightline";
@@ -182,7 +182,6 @@ impl Samples<'_> {
         let (q8, q4) = (Quantization::Q8_0, Quantization::Q4_0);
         let prefill = [Work::Prefill512, Work::Prefill1100];
         let first = [Work::FirstTokenTile, Work::FirstTokenPicture];
-        let reason = "the trainer's speed is not yet compared with PyTorch's";
         Report {
             encode_ratio: self.speed(q8, &[Work::Encode]),
             prefill_q8_ratio: self.speed(q8, &prefill),
@@ -192,7 +191,7 @@ impl Samples<'_> {
             decode_share_of_bandwidth: self.share_of_bandwidth(),
             first_token_ratio: self.speed(q8, &first),
             memory_ratio: self.ratio(q8, Work::Memory, Better::Smaller, 1.0),
-            train_nano_ratio: absent(1.0, reason),
+            train_nano_ratio: self.speed(Quantization::None, &[Work::Train]),
             load_ratio: self.ratio(q8, Work::Load, Better::Smaller, 1.0),
             attention_captured_share: self.captured(),
             shape: self.shape.name().into(),
@@ -235,6 +234,7 @@ fn shown(work: Work, seconds: f64) -> String {
         Work::Prefill512 => speed(512),
         Work::Prefill1100 => speed(1100),
         Work::Decode | Work::DecodeCaptured => speed(DECODED),
+        Work::Train => format!("{:.1} pictures/s", TRAINED.0 as f64 / seconds),
         _ => format!("{seconds:.2} s"),
     }
 }

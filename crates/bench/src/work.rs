@@ -22,6 +22,9 @@ pub const DECODED: usize = 128;
 /// One tile's picture, and one that is cut in seventeen.
 const SIDES: [u32; 2] = [512, 2048];
 
+/// Pictures of a training step, and tokens with each: as the shipped model was trained.
+pub const TRAINED: (usize, usize) = (32, 144);
+
 /// Pieces of work, in the order they are done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -43,6 +46,8 @@ pub enum Work {
     FirstTokenTile,
     /// From the pixels of a large picture, cut into 17 tiles, to the first token.
     FirstTokenPicture,
+    /// One step of training the shipped model: [`TRAINED`].
+    Train,
     /// Not a time: the process's peak.
     Memory,
 }
@@ -66,7 +71,24 @@ pub struct Sample {
 
 /// What a process is asked to do.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Order {
+#[serde(rename_all = "snake_case")]
+pub enum Order {
+    Answer(AnswerOrder),
+    Train(TrainOrder),
+}
+
+/// Training steps of a small model, beside the peers that train it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct TrainOrder {
+    /// A folder with a recipe.
+    pub model: std::path::PathBuf,
+    pub threads: usize,
+    pub repeats: usize,
+}
+
+/// Everything that stands between a picture and an answer.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct AnswerOrder {
     pub one_tile: std::path::PathBuf,
     pub tiles: std::path::PathBuf,
     pub quantization: Quantization,
@@ -80,6 +102,26 @@ pub struct Order {
 /// # Errors
 /// Whatever the engine reports.
 pub fn work(order: &Order, found: &mut dyn FnMut(Sample)) -> Result<(), Error> {
+    match order {
+        Order::Answer(order) => answer(order, found),
+        Order::Train(order) => {
+            found(train(order)?);
+            Ok(())
+        }
+    }
+}
+
+fn train(order: &TrainOrder) -> Result<Sample, Error> {
+    let before_mib = memory("VmRSS:");
+    let (pictures, tokens) = TRAINED;
+    let bf16 = kernels::level() >= kernels::Level::Avx512Bf16;
+    let size = train::StepSize { pictures, tokens, threads: order.threads, bf16 };
+    let seconds = train::time_steps(&order.model, size, order.repeats)?;
+    let (work, peak_mib) = (Some(Work::Train), memory("VmHWM:"));
+    Ok(Sample { work, seconds, peak_mib, before_mib, tokens: Some(tokens) })
+}
+
+fn answer(order: &AnswerOrder, found: &mut dyn FnMut(Sample)) -> Result<(), Error> {
     let before_mib = memory("VmRSS:");
     let (engine, seconds) = Engine::load(order)?;
     for &work in &order.work {
@@ -115,7 +157,7 @@ struct Engine {
 }
 
 impl Engine {
-    fn load(order: &Order) -> Result<(Engine, f64), Error> {
+    fn load(order: &AnswerOrder) -> Result<(Engine, f64), Error> {
         let begun = Instant::now();
         let folder: &Path = &order.one_tile;
         let config = Config::load(folder)?;
@@ -131,7 +173,7 @@ impl Engine {
     /// Seconds, and prompt tokens where there is a prompt.
     fn once(&self, work: Work) -> Result<(f64, Option<usize>), Error> {
         match work {
-            Work::Load | Work::Memory => Ok((0.0, None)),
+            Work::Load | Work::Memory | Work::Train => Ok((0.0, None)),
             Work::Encode => Ok((self.encode()?, None)),
             Work::Prefill512 => Ok((self.prefill(512)?, Some(512))),
             Work::Prefill1100 => Ok((self.prefill(1100)?, Some(1100))),

@@ -22,6 +22,7 @@ mod recipe;
 mod replicas;
 mod run;
 mod sampling;
+mod speed;
 mod step;
 mod vocabulary;
 
@@ -36,4 +37,5 @@ pub use optimizer::{Optimizer, learning_rate};
 pub use parameters::{Parameters, module_of};
 pub use recipe::{Evidence, Objective, Recipe, SceneMix, Stage, TextTowerShape, Weights};
 pub use run::{Cancel, Event, run};
+pub use speed::{StepSize, time_steps};
 pub use vocabulary::{Speech, build_nano_tokenizer, build_tokenizer};

@@ -62,12 +62,17 @@ fn copy(
     if !f64::from(losses.total.to_scalar::<f32>()?).is_finite() {
         return Err(Error::Diverged { step: seeds.first().copied().unwrap_or(0), what: "loss" });
     }
-    let mut store = losses.total.backward()?;
-    let mut gradients = BTreeMap::new();
-    for (name, group) in groups {
-        if let Some(gradient) = store.remove(group.var.as_tensor()) {
-            gradients.insert(name.clone(), gradient);
-        }
-    }
-    Ok(Copy { gradients, parts: losses.parts })
+    Ok(Copy { gradients: gradients(&losses.total, groups)?, parts: losses.parts })
+}
+
+/// Gradients of a loss, for the weights of `groups` that it depends on.
+pub(crate) fn gradients(
+    loss: &Tensor,
+    groups: &BTreeMap<String, Group>,
+) -> Result<BTreeMap<String, Tensor>, Error> {
+    let mut store = loss.backward()?;
+    let of = |(name, group): (&String, &Group)| {
+        Some((name.clone(), store.remove(group.var.as_tensor())?))
+    };
+    Ok(groups.iter().filter_map(of).collect())
 }

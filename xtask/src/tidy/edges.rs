@@ -11,7 +11,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("scenes", &[]),
     ("train", &["kernels", "vlm", "scenes"]),
     ("eval", &["vlm", "scenes"]),
-    ("bench", &["kernels", "vlm", "eval"]),
+    ("bench", &["kernels", "vlm", "train", "eval"]),
     ("app", &["vlm", "scenes", "train", "eval"]),
     ("sightline", &["app", "vlm", "scenes", "train", "eval", "bench"]),
     ("sightline-app", &["app"]),
