@@ -12,6 +12,7 @@ use arguments::Arguments;
 use tauri::plugin::{Builder as PluginBuilder, TauriPlugin};
 
 fn main() -> std::process::ExitCode {
+    app::claim_cores();
     let arguments = match Arguments::parse(std::env::args_os().skip(1)) {
         Ok(arguments) => arguments,
         Err(message) => return complain(&message, 2),

@@ -18,4 +18,4 @@ mod telling;
 pub use application::{App, OpenOptions};
 pub use failure::{api_error, failure};
 pub use models::{shipped_model, user_models};
-pub use vlm::Quantization;
+pub use vlm::{Quantization, claim_cores};

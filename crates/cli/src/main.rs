@@ -55,6 +55,7 @@ enum Eval {
 }
 
 fn main() -> ExitCode {
+    vlm::claim_cores();
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
         Err(error) => return problem::usage(&error),

@@ -24,3 +24,4 @@ pub mod softmax;
 
 pub use buffer::uninit;
 pub use level::{Level, level, with_level};
+pub use pool::claim_cores;

@@ -13,6 +13,18 @@ use std::thread::Thread;
 /// Looks for work this often before sleeping: about a fifth of a millisecond.
 const SPINS: usize = 20_000;
 
+/// Keeps the tensor library's own threads away: they too wait awake between pieces of work, and
+/// two sets of waiting threads on the same cores cost each a third of its time.
+///
+/// Is called once, at the very start of a program. What the user has set stays.
+pub fn claim_cores() {
+    const CANDLE_THREADS: &str = "CANDLE_NUM_THREADS";
+    if std::env::var_os(CANDLE_THREADS).is_none() {
+        // SAFETY: called before there is a second thread that could read the environment.
+        unsafe { std::env::set_var(CANDLE_THREADS, "1") };
+    }
+}
+
 type Job<'a> = &'a (dyn Fn(usize) + Sync);
 
 /// The job being run. A worker counts itself in before it looks whether the job is still open,

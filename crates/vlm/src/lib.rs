@@ -22,6 +22,7 @@ pub mod processor;
 pub use config::Config;
 pub use device::{DeviceChoice, choose};
 pub use error::Error;
+pub use kernels::claim_cores;
 pub use model::kv_cache::KvCache;
 pub use model::{Mask, Positions, Vlm};
 pub use probe::{Probe, Rows};
