@@ -85,9 +85,11 @@ thread_local! {
     static SCRATCH: RefCell<(Vec<f32>, Vec<f32>)> = RefCell::default();
 }
 
-/// One head's view of the operands.
+/// What the operands are for one head, or for several with the same keys.
 #[derive(Clone, Copy)]
 struct Head<'a> {
+    /// Whether its rows are multiplied one by one.
+    is_few: bool,
     q: Mat<'a>,
     k: Mat<'a>,
     v: Mat<'a>,
@@ -96,15 +98,22 @@ struct Head<'a> {
 
 impl<'a> Operands<'a> {
     fn head(&self, sizes: Sizes, batch_idx: usize, head_idx: usize) -> Head<'a> {
+        self.heads(sizes, batch_idx, head_idx..head_idx + 1)
+    }
+
+    /// Query heads that share their keys and values: the rows of all of them, (heads · T, d).
+    fn heads(&self, sizes: Sizes, batch_idx: usize, of: Range<usize>) -> Head<'a> {
         let Sizes { heads, kv_heads, queries, keys, head_size, .. } = sizes;
-        let q_at = (batch_idx * heads + head_idx) * queries * head_size;
-        let kv_at = (batch_idx * kv_heads + head_idx / sizes.group()) * sizes.kv_stride;
+        let rows = of.len() * queries;
+        let q_at = (batch_idx * heads + of.start) * queries * head_size;
+        let kv_at = (batch_idx * kv_heads + of.start / sizes.group()) * sizes.kv_stride;
         let mask = self.mask.map(|mask| {
             let first = if mask.len() == queries * keys { 0 } else { batch_idx * queries * keys };
             &mask[first..first + queries * keys]
         });
         Head {
-            q: Mat::new(&self.q[q_at..q_at + queries * head_size], queries, head_size),
+            is_few: queries < FEW,
+            q: Mat::new(&self.q[q_at..q_at + rows * head_size], rows, head_size),
             k: Mat::new(&self.k[kv_at..kv_at + keys * head_size], keys, head_size),
             v: Mat::new(&self.v[kv_at..kv_at + keys * head_size], keys, head_size),
             mask,
@@ -147,33 +156,41 @@ pub fn forward(out: &mut [f32], last: Option<&mut [f32]>, operands: Operands, si
     if out.is_empty() || keys == 0 {
         return out.fill(0.0);
     }
-    let per_head = queries.div_ceil(BLOCK);
-    let rows = queries.div_ceil(per_head);
     let out = RawOut { ptr: out.as_mut_ptr(), row_stride: head_size };
     let last = last.map(|last| RawOut { ptr: last.as_mut_ptr(), row_stride: keys });
+    // A few queries are bound by reading keys and values, so a task takes every head that reads
+    // the same; many are bound by arithmetic, so it takes a block of one head's.
+    let together = if queries < FEW { sizes.group() } else { 1 };
+    let per_head = queries.div_ceil(BLOCK);
+    let rows = queries.div_ceil(per_head);
     let task = |i: usize| {
         let (out, last) = (&out, &last);
-        let (head_idx, first) = (i / per_head, i % per_head * rows);
+        let (head_idx, first) = (i / per_head * together, i % per_head * rows);
         let block = first..queries.min(first + rows);
         if block.is_empty() {
             return;
         }
         let is_last = block.end == queries;
-        let head = operands.head(sizes, head_idx / heads, head_idx % heads).rows(block.clone());
-        // SAFETY: each task writes the rows of its block of its head, and the task of the last
-        // block the weights of its head; both lie inside the slices checked above.
+        let (batch_idx, in_batch) = (head_idx / heads, head_idx % heads);
+        let head = match together {
+            1 => operands.head(sizes, batch_idx, in_batch).rows(block.clone()),
+            _ => operands.heads(sizes, batch_idx, in_batch..in_batch + together),
+        };
+        // SAFETY: each task writes the rows of its block of its heads, and the task of the last
+        // block the weights of its heads; both lie inside the slices checked above.
         let (out, last) = unsafe {
             let at = out.offset((head_idx * queries + first) * head_size).ptr;
-            let out = std::slice::from_raw_parts_mut(at, block.len() * head_size);
-            let weights = last
-                .filter(|_| is_last)
-                .map(|last| std::slice::from_raw_parts_mut(last.offset(head_idx * keys).ptr, keys));
+            let out = std::slice::from_raw_parts_mut(at, head.q.rows * head_size);
+            let weights = last.filter(|_| is_last).map(|last| {
+                let at = last.offset(head_idx * keys).ptr;
+                std::slice::from_raw_parts_mut(at, together * keys)
+            });
             (out, weights)
         };
         SCRATCH.with_borrow_mut(|(scratch, _)| operands.block(&head, scratch, out, last));
     };
-    let n_tasks = batch * heads * per_head;
-    if n_tasks * rows * keys * head_size < PARALLEL {
+    let n_tasks = batch * heads / together * per_head;
+    if batch * heads * queries * keys * head_size < PARALLEL {
         (0..n_tasks).for_each(task);
     } else {
         pool::run(n_tasks, task);
@@ -207,7 +224,7 @@ impl<'a> Head<'a> {
 const HIDDEN: f32 = -1e29;
 
 impl Operands<'_> {
-    /// `out (rows, d)` of some queries of one head, and the weights `(S)` of the last of them.
+    /// `out (rows, d)` of some queries, and the weights `(heads, S)` of each head's last.
     fn block(
         &self,
         head: &Head,
@@ -216,23 +233,27 @@ impl Operands<'_> {
         last: Option<&mut [f32]>,
     ) {
         let (n_rows, width, n_keys) = (head.q.rows, head.q.cols, head.k.rows);
-        let seen = head.visible();
+        let (seen, is_few) = (head.visible(), head.is_few);
         let (k, v) = (head.k.rows_of(seen.clone()), head.v.rows_of(seen.clone()));
         resize(scratch, n_rows * seen.len());
-        if n_rows < FEW {
+        if is_few {
             scores(scratch, head.q.data, k.data, width);
         } else {
             self.product(scratch, (head.q, k.t()), Start::Zero);
         }
         for (i, row) in scratch.chunks_exact_mut(seen.len()).enumerate() {
-            let mask = head.mask.map(|mask| &mask[i * n_keys..][..n_keys][seen.clone()]);
-            softmax_row(row, self.scale, mask);
+            let mask = head.mask.map(|mask| &mask[i * n_keys % mask.len()..][..n_keys]);
+            softmax_row(row, self.scale, mask.map(|mask| &mask[seen.clone()]));
         }
         if let Some(last) = last {
             last.fill(0.0);
-            last[seen.clone()].copy_from_slice(&scratch[(n_rows - 1) * seen.len()..]);
+            let of_head = n_rows / (last.len() / n_keys) * seen.len();
+            for (last, weights) in last.chunks_exact_mut(n_keys).zip(scratch.chunks_exact(of_head))
+            {
+                last[seen.clone()].copy_from_slice(&weights[of_head - seen.len()..]);
+            }
         }
-        if n_rows < FEW {
+        if is_few {
             weigh(out, scratch, v.data, width);
         } else {
             self.product(out, (Mat::new(scratch, n_rows, seen.len()), v), Start::Zero);

@@ -5,12 +5,21 @@ use crate::parallel;
 use crate::simd::{max, sum};
 
 simd! {
-    fn log_sum_exp(x: &[f32]) -> f32 {
+    /// ln Σ exp(x), or negative infinity when nothing is greater.
+    pub fn log_sum_exp(x: &[f32]) -> f32 {
         let top = max(x);
         if top == f32::NEG_INFINITY {
             return top;
         }
         top + sum(x.len(), |i| exp(x[i] - top)).ln()
+    }
+}
+
+simd! {
+    /// Index of the first of the greatest; 0 when there is none.
+    pub fn argmax(x: &[f32]) -> usize {
+        let top = max(x);
+        x.iter().position(|&v| v == top).unwrap_or(0)
     }
 }
 

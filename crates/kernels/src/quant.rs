@@ -19,6 +19,8 @@ mod q8;
 pub use pack::{Format, Packed, pack, pack_into, packed_len};
 pub use product::product;
 
+use crate::buffer::Plain;
+
 /// Inner elements under one scale.
 pub const BLOCK: usize = 32;
 /// Outputs packed side by side.
@@ -33,7 +35,7 @@ trait Coding {
     /// Rows that the fastest tile takes at once.
     const MAX_ROWS: usize;
     /// A rounded activation.
-    type Activation: Copy + Default + Send + Sync + Into<i32>;
+    type Activation: Plain + Send + Sync + Into<i32>;
 
     /// Writes weight `i` of output `lane` into a block's zeroed quants; `x` is weight / scale.
     fn write(quants: &mut [u8], lane: usize, i: usize, x: f32);
@@ -47,7 +49,7 @@ trait Coding {
     /// Rounds rows of whole blocks: quants, a scale for each block, and what its sums begin with.
     fn round(quants: &mut [Self::Activation], of: (&mut [f32], &mut [i32]), x: &[f32]);
 
-    /// Adds to `sums` the product of its rows of activations with one group's blocks. `None`: this
+    /// Sets `sums` to the product of its rows of activations with one group's blocks. `None`: this
     /// processor has no fast body.
     fn multiply(tile: &Tile<Self::Activation>, sums: &mut [[f32; GROUP]]) -> Option<()>;
 }

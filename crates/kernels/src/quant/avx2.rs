@@ -32,6 +32,17 @@ pub(super) unsafe fn add_scaled<const R: usize>(
     }
 }
 
+/// Asks memory for the `BYTES` that a lone row comes to some blocks later: it waits for memory
+/// and for nothing else, and the processor's own look-ahead ends with each page.
+#[inline(always)]
+pub(super) fn ask_for<const BYTES: usize>(block: *const u8) {
+    const AHEAD: usize = 2048;
+    for at in (0..BYTES).step_by(64) {
+        // SAFETY: a hint, whatever the address.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(block.wrapping_add(AHEAD + at).cast()) };
+    }
+}
+
 /// The totals of each row to memory.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]

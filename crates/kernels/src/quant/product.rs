@@ -12,13 +12,16 @@ use super::pack::{Format, Packed};
 use super::q4::Q4;
 use super::q8::Q8;
 use super::{BLOCK, Coding, GROUP, SCALES, Tile};
+use crate::buffer::uninit;
 use crate::gemm::RawOut;
 use crate::{parallel, pool};
 
 /// Bytes of rounded activations that a task goes over again and again: half the L2 cache.
 const CHUNK_BYTES: usize = 256 * 1024;
+/// Rows of the largest tile of any body.
+const MAX_ROWS: usize = 8;
 /// Tasks for each thread, so that one that is held up does not hold up the rest.
-const TASKS: usize = 4;
+const TASKS: usize = 8;
 
 /// `out = x Wᵀ + b` for `x (M, K)`, `W (N, K)` and `b (N)`.
 ///
@@ -100,7 +103,7 @@ struct Rounded<C: Coding> {
 impl<C: Coding> Rounded<C> {
     fn new(x: &[f32], rows: usize, cols: usize) -> Self {
         let n_blocks = cols.div_ceil(BLOCK);
-        let mut quants = vec![C::Activation::default(); rows * n_blocks * BLOCK];
+        let mut quants = uninit::<C::Activation>(rows * n_blocks * BLOCK);
         let (mut scales, mut starts) = (vec![0.0; rows * n_blocks], vec![0; rows * n_blocks]);
         let per_task = parallel::rows_per_task(rows, cols).unwrap_or(rows);
         let n = per_task * n_blocks;
@@ -149,11 +152,12 @@ where
     let outputs = &outputs;
     pool::run(n_groups.div_ceil(per_task), |task| {
         let groups = task * per_task..n_groups.min((task + 1) * per_task);
+        let mut sums = [[0f32; GROUP]; MAX_ROWS];
         for rows in x.chunks() {
             for group in groups.clone() {
                 let blocks = &weights.bytes[group * group_bytes..][..group_bytes];
                 // SAFETY: each group is written by one task, and its places lie inside `out`.
-                unsafe { group_rows(outputs, group, (x, rows.clone()), blocks) };
+                unsafe { group_rows((outputs, group), (x, rows.clone()), blocks, &mut sums) };
             }
         }
     });
@@ -164,16 +168,15 @@ where
 /// # Safety
 /// The group's places for these rows lie inside the output and no other thread writes there.
 unsafe fn group_rows<C: Coding>(
-    outputs: &Outputs,
-    group: usize,
+    (outputs, group): (&Outputs, usize),
     (x, rows): (&Rounded<C>, Range<usize>),
     blocks: &[u8],
+    sums: &mut [[f32; GROUP]; MAX_ROWS],
 ) {
     let place = outputs.place(x.rows, group);
     let bias = outputs.bias.map(|bias| &bias[group * GROUP..][..place.n]);
     for first in rows.clone().step_by(C::MAX_ROWS) {
         let tile_rows = first..rows.end.min(first + C::MAX_ROWS);
-        let mut sums = [[0f32; GROUP]; 8];
         let sums = &mut sums[..tile_rows.len()];
         let tile = x.tile(tile_rows, blocks);
         C::multiply(&tile, sums).unwrap_or_else(|| multiply_portable::<C>(&tile, sums));
@@ -198,6 +201,9 @@ fn multiply_portable<C: Coding>(tile: &Tile<C::Activation>, sums: &mut [[f32; GR
             weights.iter_mut().enumerate().for_each(|(i, w)| *w = C::read(quants, lane, i));
         }
         for (r, sums) in sums.iter_mut().enumerate() {
+            if b == 0 {
+                sums.fill(0.0);
+            }
             let at = r * tile.n_blocks + b;
             let x = &tile.x[at * BLOCK..][..BLOCK];
             for (lane, sum) in sums.iter_mut().enumerate() {

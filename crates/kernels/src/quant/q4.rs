@@ -56,13 +56,19 @@ simd! {
         let blocks = x.chunks(BLOCK).zip(quants.chunks_exact_mut(BLOCK));
         for ((x, q), (scale, start)) in blocks.zip(of) {
             let (padded, inverse) = padded(x, TOP, scale);
-            // The first two of each four meet in one 16-bit sum, the last two in another.
-            let mut halves = [0i16; 2];
-            for (i, (q, &v)) in q.iter_mut().zip(&padded).enumerate() {
-                *q = round_even(v * inverse) as i8;
-                halves[i / 2 % 2] += i16::from(*q);
+            let mut sums = [0i16; BLOCK];
+            for ((q, sum), &v) in q.iter_mut().zip(&mut sums).zip(&padded) {
+                *sum = round_even(v * inverse) as i16;
+                *q = *sum as i8;
             }
-            let [a, b] = halves.map(|sum| u32::from((-8 * sum).cast_unsigned()));
+            // The first two of each four meet in one 16-bit sum, the last two in another.
+            for half in [16, 8, 4] {
+                for i in 0..half {
+                    sums[i] += sums[i + half];
+                }
+            }
+            let [a, b] = [sums[0] + sums[1], sums[2] + sums[3]];
+            let [a, b] = [a, b].map(|sum| u32::from((-8 * sum).cast_unsigned()));
             *start = (a | b << 16).cast_signed();
         }
     }
@@ -74,7 +80,7 @@ mod avx2 {
     //! whole block is summed before it is widened; sums may wrap on the way but not at the end.
 
     use super::{BLOCK, Coding, GROUP, Q4, SCALES, Tile};
-    use crate::quant::avx2::{add_scaled, store};
+    use crate::quant::avx2::{add_scaled, ask_for, store};
     use std::arch::x86_64::*;
 
     #[target_feature(enable = "avx2,fma,f16c")]
@@ -103,6 +109,9 @@ mod avx2 {
                     *acc = [_mm256_set1_epi32(*tile.starts.get_unchecked(r * n + b)); 2];
                 }
                 let block = tile.blocks.as_ptr().add(b * Q4::BLOCK_BYTES);
+                if R == 1 {
+                    ask_for::<{ Q4::BLOCK_BYTES }>(block);
+                }
                 let x = tile.x.as_ptr().add(b * BLOCK);
                 for eight in 0..BLOCK / 8 {
                     let quants: *const __m256i = block.add(SCALES + eight * 4 * GROUP).cast();

@@ -63,7 +63,7 @@ mod avx2 {
     //! twice what f32 does.
 
     use super::{BLOCK, Coding, GROUP, Q8, SCALES, Tile};
-    use crate::quant::avx2::{add_scaled, store};
+    use crate::quant::avx2::{add_scaled, ask_for, store};
     use std::arch::x86_64::*;
 
     #[target_feature(enable = "avx2,fma,f16c")]
@@ -90,6 +90,9 @@ mod avx2 {
             // SAFETY: checked above: R rows of n blocks, and b is below n.
             unsafe {
                 let block = tile.blocks.as_ptr().add(b * Q8::BLOCK_BYTES);
+                if R == 1 {
+                    ask_for::<{ Q8::BLOCK_BYTES }>(block);
+                }
                 let x = tile.x.as_ptr().add(b * BLOCK);
                 for pair in 0..BLOCK / 2 {
                     let quants: *const __m128i = block.add(SCALES + pair * 2 * GROUP).cast();

@@ -2,6 +2,7 @@
 
 use candle_core::Tensor;
 use candle_transformers::generation::{LogitsProcessor, Sampling};
+use kernels::loss::{argmax, log_sum_exp};
 
 use super::GenerateOptions;
 use crate::Error;
@@ -38,14 +39,12 @@ impl Sampler {
     pub fn next(&mut self, logits: &Tensor) -> Result<(u32, f32), Error> {
         let values = logits.to_vec1::<f32>()?;
         let token = match self.penalty == 1.0 && self.greedy {
-            true => argmax(&values),
+            true => argmax(&values) as u32,
             false => self.sample(logits)?,
         };
         self.ids.push(token);
-        let max = values.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-        let sum: f32 = values.iter().map(|value| (value - max).exp()).sum();
-        let chosen = values.get(token as usize).copied().unwrap_or(max);
-        Ok((token, chosen - max - sum.ln()))
+        let chosen = values.get(token as usize).copied().unwrap_or(f32::NEG_INFINITY);
+        Ok((token, chosen - log_sum_exp(&values)))
     }
 
     fn sample(&mut self, logits: &Tensor) -> Result<u32, Error> {
@@ -56,15 +55,4 @@ impl Sampler {
         let logits = candle_transformers::utils::apply_repeat_penalty(logits, penalty, &self.ids)?;
         Ok(self.processor.sample(&logits)?)
     }
-}
-
-/// The first of the greatest, so that ties fall the same way everywhere.
-fn argmax(values: &[f32]) -> u32 {
-    let mut best = 0;
-    for (idx, value) in values.iter().enumerate() {
-        if *value > values[best] {
-            best = idx;
-        }
-    }
-    best as u32
 }
