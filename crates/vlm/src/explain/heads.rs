@@ -83,11 +83,11 @@ impl EvidenceHeads {
         let mut mean: Vec<f32> = Vec::new();
         let mut n = 0;
         for (layer, weights) in &probe.attention {
-            let rows = weights.dim(2)?;
+            let (_, _, rows, n_keys) = weights.dims4()?;
             let last = weights.i((0, .., rows - 1))?.to_dtype(DType::F32)?; // (H, S)
-            let last = last.to_vec2::<f32>()?;
+            let last = last.flatten_all()?.to_vec1::<f32>()?;
             for (_, head) in self.heads.iter().filter(|(of, _)| of == layer) {
-                let Some(row) = last.get(*head) else { continue };
+                let Some(row) = last.get(head * n_keys..(head + 1) * n_keys) else { continue };
                 mean.resize(row.len(), 0.0);
                 mean.iter_mut().zip(row).for_each(|(sum, share)| *sum += share);
                 n += 1;

@@ -29,16 +29,26 @@ pub struct WordFinder {
     given: usize,
     /// The attention row of each token.
     rows: Vec<Option<Vec<f32>>>,
+    /// The sum of the rows, as long as the first: pictures lie before what is said about them.
+    sum: Vec<f32>,
+    n_summed: usize,
 }
 
 impl WordFinder {
     pub fn new(heads: &EvidenceHeads) -> WordFinder {
         let (trained, outlined) = (heads.trained, heads.outlined);
-        WordFinder { trained, outlined, given: 0, rows: Vec::new() }
+        WordFinder { trained, outlined, given: 0, rows: Vec::new(), sum: Vec::new(), n_summed: 0 }
     }
 
     /// What the next token rests on, from the attention row that predicts it.
     pub fn look(&mut self, row: Option<Vec<f32>>, spans: &[ImageSpan]) -> Option<Evidence> {
+        if let Some(row) = &row {
+            if self.n_summed == 0 {
+                self.sum = vec![0.0; row.len()];
+            }
+            self.sum.iter_mut().zip(row).for_each(|(sum, share)| *sum += share);
+            self.n_summed += 1;
+        }
         self.rows.push(row);
         self.judge(self.rows.len() - 1, spans)
     }
@@ -82,15 +92,10 @@ impl WordFinder {
 
     /// The map divided by the answer's own mean map.
     fn relative(&self, map: &Heatmap, image: usize, spans: &[ImageSpan]) -> Vec<f32> {
-        let rows: Vec<&Vec<f32>> = self.rows.iter().flatten().collect();
-        if rows.len() < 2 {
+        let Some(sum) = Heatmap::new(&self.sum, spans, image).filter(|_| self.n_summed > 1) else {
             return map.values.clone();
-        }
-        let mut mean = vec![0.0; map.values.len()];
-        for row in &rows {
-            let Some(other) = Heatmap::new(row, spans, image) else { continue };
-            mean.iter_mut().zip(&other.values).for_each(|(sum, value)| *sum += value);
-        }
+        };
+        let mean = sum.values;
         let floor = 0.1 * mean.iter().sum::<f32>() / mean.len() as f32;
         map.values.iter().zip(&mean).map(|(value, mean)| value / (mean + floor + 1e-9)).collect()
     }
