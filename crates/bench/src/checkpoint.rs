@@ -91,6 +91,16 @@ pub enum Cut {
     Tiles,
 }
 
+impl Cut {
+    /// Side of the picture that is asked about, px.
+    pub fn side(self) -> u32 {
+        match self {
+            Cut::OneTile => 512,
+            Cut::Tiles => 2048,
+        }
+    }
+}
+
 /// The two folders of one set of weights, which differ in how pictures are cut.
 pub struct Checkpoint {
     one_tile: PathBuf,

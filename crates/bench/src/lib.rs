@@ -5,6 +5,7 @@
 
 pub mod checkpoint;
 mod error;
+pub mod growth;
 pub mod machine;
 pub mod peers;
 pub mod report;
@@ -18,10 +19,11 @@ use vlm::Quantization;
 use vlm::generate::Cancel;
 
 use checkpoint::{Checkpoint, Cut, ModelShape};
+use growth::{Axis, Growth};
 use machine::Machine;
 use peers::{Peer, Peers};
 use report::{OURS, Report, Run, Samples};
-use work::{AnswerOrder, Order, Sample, TrainOrder, Work};
+use work::{AnswerOrder, Found, Order, Sample, TrainOrder, Work};
 
 pub use error::Error;
 
@@ -142,28 +144,96 @@ fn our_turn(
     program: &Path,
     (quantization, work): (Quantization, &[Work]),
 ) -> Result<Vec<Sample>, Error> {
+    let threads = rayon::current_num_threads();
     let order = match work {
         [Work::Train] => Order::Train(TrainOrder {
             model: plan.shipped_model.clone(),
-            threads: rayon::current_num_threads(),
+            threads,
             repeats: plan.repeats,
         }),
         _ => Order::Answer(AnswerOrder {
-            one_tile: checkpoint.folder(Cut::OneTile).into(),
-            tiles: checkpoint.folder(Cut::Tiles).into(),
-            quantization,
-            cache: plan.cache.clone(),
             work: work.to_vec(),
-            repeats: plan.repeats,
+            ..answers(plan, checkpoint, quantization)
         }),
     };
-    let failed = |reason: String| Error::Process { command: OURS.into(), reason };
-    let order = serde_json::to_string(&order).map_err(|e| failed(e.to_string()))?;
-    let mut command = Command::new(program);
-    command.args(["bench", "--worker", &order]).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut samples = Vec::new();
-    peers::lines(command, &mut |line| samples.extend(serde_json::from_str::<Sample>(line)))?;
+    start(program, (&order, threads), &mut |found| {
+        if let Found::Sample(sample) = found {
+            samples.push(sample);
+        }
+    })?;
     Ok(samples)
+}
+
+fn answers(plan: &Plan, checkpoint: &Checkpoint, quantization: Quantization) -> AnswerOrder {
+    AnswerOrder {
+        one_tile: checkpoint.folder(Cut::OneTile).into(),
+        tiles: checkpoint.folder(Cut::Tiles).into(),
+        quantization,
+        cache: plan.cache.clone(),
+        work: Vec::new(),
+        repeats: plan.repeats,
+    }
+}
+
+/// Has a process of its own, of so many threads, do what is ordered.
+fn start(
+    program: &Path,
+    (order, threads): (&Order, usize),
+    on_found: &mut dyn FnMut(Found),
+) -> Result<(), Error> {
+    let failed = |reason: String| Error::Process { command: OURS.into(), reason };
+    let order = serde_json::to_string(order).map_err(|e| failed(e.to_string()))?;
+    let mut command = Command::new(program);
+    command.args(["bench", "--worker", &order]).env("RAYON_NUM_THREADS", threads.to_string());
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    peers::lines(command, &mut |line| {
+        serde_json::from_str(line).into_iter().for_each(&mut *on_found)
+    })
+}
+
+/// Measures how cost grows; `progress` hears what is being done, axes done and of all.
+///
+/// # Errors
+/// A disk that refuses, `Error::Cancelled`.
+pub fn grow(
+    plan: &Plan,
+    program: &Path,
+    progress: &mut dyn FnMut(&str, usize, usize),
+    cancel: &Cancel,
+) -> Result<Growth, Error> {
+    let begun = Instant::now();
+    progress("preparing weights", 0, 1);
+    let checkpoint = Checkpoint::open_or_make(plan.shape, &plan.shipped_model, &plan.cache)?;
+    let threads = rayon::current_num_threads();
+    let mut points = Vec::new();
+    let mut measure = |axis: Axis, at: Vec<usize>, threads: usize| {
+        let order = answers(plan, &checkpoint, Quantization::Q8_0);
+        start(program, (&Order::Grow(order, axis, at), threads), &mut |found| {
+            if let Found::Point(point) = found {
+                points.push(point);
+            }
+        })
+    };
+    for (done, axis) in Axis::ALL.into_iter().enumerate() {
+        progress(axis.title(), done, Axis::ALL.len());
+        if cancel.is_cancelled() {
+            return Err(Error::Cancelled);
+        }
+        let at = axis.points(threads);
+        match axis {
+            Axis::Threads => at.into_iter().try_for_each(|n| measure(axis, vec![n], n))?,
+            _ => measure(axis, at, threads)?,
+        }
+    }
+    Ok(Growth {
+        shape: plan.shape.name().into(),
+        processor: machine::processor(),
+        points,
+        date: eval::stored::now(),
+        build: eval::stored::build(&plan.shipped_model),
+        seconds: begun.elapsed().as_secs_f64(),
+    })
 }
 
 fn file(cache: &Path, shape: ModelShape) -> PathBuf {

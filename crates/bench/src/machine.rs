@@ -94,7 +94,8 @@ fn product(format: Option<Format>) -> f64 {
     2.0 * (m * n * k) as f64 / seconds / 1e9
 }
 
-fn processor() -> String {
+/// The processor's name, as the system gives it.
+pub(crate) fn processor() -> String {
     let about = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let named = about.lines().find_map(|line| line.strip_prefix("model name")?.split(": ").nth(1));
     named.unwrap_or(std::env::consts::ARCH).trim().to_string()

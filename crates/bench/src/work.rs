@@ -16,11 +16,10 @@ use vlm::{Config, KvCache, Mask, Positions, Probe, Quantization, Vlm};
 
 use crate::Error;
 use crate::checkpoint::Cut;
+use crate::growth::{self, Axis, Point};
 
 /// Tokens decoded after a picture.
 pub const DECODED: usize = 128;
-/// One tile's picture, and one that is cut in seventeen.
-const SIDES: [u32; 2] = [512, 2048];
 
 /// Pictures of a training step, and tokens with each: as the shipped model was trained.
 pub const TRAINED: (usize, usize) = (32, 144);
@@ -52,6 +51,14 @@ pub enum Work {
     Memory,
 }
 
+/// A line of a process's report.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Found {
+    Point(Point),
+    Sample(Sample),
+}
+
 /// What one process found.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Sample {
@@ -75,6 +82,7 @@ pub struct Sample {
 pub enum Order {
     Answer(AnswerOrder),
     Train(TrainOrder),
+    Grow(AnswerOrder, Axis, Vec<usize>),
 }
 
 /// Training steps of a small model, beside the peers that train it.
@@ -101,12 +109,16 @@ pub struct AnswerOrder {
 ///
 /// # Errors
 /// Whatever the engine reports.
-pub fn work(order: &Order, found: &mut dyn FnMut(Sample)) -> Result<(), Error> {
+pub fn work(order: &Order, found: &mut dyn FnMut(Found)) -> Result<(), Error> {
+    let mut sample = |sample| found(Found::Sample(sample));
     match order {
-        Order::Answer(order) => answer(order, found),
+        Order::Answer(order) => answer(order, &mut sample),
         Order::Train(order) => {
-            found(train(order)?);
+            sample(train(order)?);
             Ok(())
+        }
+        Order::Grow(order, axis, points) => {
+            growth::measure(order, (*axis, points), &mut |point| found(Found::Point(point)))
         }
     }
 }
@@ -149,7 +161,7 @@ fn answer(order: &AnswerOrder, found: &mut dyn FnMut(Sample)) -> Result<(), Erro
     Ok(())
 }
 
-struct Engine {
+pub(crate) struct Engine {
     vlm: Vlm,
     processor: Processor,
     tiling: Processor,
@@ -157,7 +169,7 @@ struct Engine {
 }
 
 impl Engine {
-    fn load(order: &AnswerOrder) -> Result<(Engine, f64), Error> {
+    pub(crate) fn load(order: &AnswerOrder) -> Result<(Engine, f64), Error> {
         let begun = Instant::now();
         let folder: &Path = &order.one_tile;
         let config = Config::load(folder)?;
@@ -178,7 +190,9 @@ impl Engine {
             Work::Prefill512 => Ok((self.prefill(512)?, Some(512))),
             Work::Prefill1100 => Ok((self.prefill(1100)?, Some(1100))),
             Work::Decode | Work::DecodeCaptured => {
-                let answer = self.ask(Cut::OneTile, (DECODED + 1, work == Work::DecodeCaptured))?;
+                let evidence = work == Work::DecodeCaptured;
+                let ask = Ask { evidence, ..Ask::short(Cut::OneTile, DECODED + 1) };
+                let answer = self.ask(&mut self.session(), &ask)?;
                 let seconds = DECODED as f64 / f64::from(answer.timings.decode_tokens_per_second);
                 Ok((seconds, Some(answer.prompt_tokens)))
             }
@@ -188,9 +202,10 @@ impl Engine {
     }
 
     fn encode(&self) -> Result<f64, Error> {
-        let side = SIDES[0] as usize;
-        let pixels = picture(SIDES[0]).into_raw();
+        let side = Cut::OneTile.side();
+        let pixels = picture(side, 0).into_raw();
         let pixels: Vec<f32> = pixels.into_iter().map(|v| f32::from(v) / 127.5 - 1.0).collect();
+        let side = side as usize;
         let pixels = Tensor::from_vec(pixels, (1, 3, side, side), &Device::Cpu)?;
         let begun = Instant::now();
         self.vlm.encode_images(&pixels)?;
@@ -213,22 +228,25 @@ impl Engine {
     }
 
     fn first_token(&self, cut: Cut) -> Result<(f64, Option<usize>), Error> {
-        let answer = self.ask(cut, (1, true))?;
+        let answer = self.ask(&mut self.session(), &Ask::short(cut, 1))?;
         Ok((f64::from(answer.timings.first_token_ms) / 1000.0, Some(answer.prompt_tokens)))
     }
 
-    fn ask(&self, cut: Cut, (max_new_tokens, evidence): (usize, bool)) -> Result<Answer, Error> {
-        let (processor, side) = match cut {
-            Cut::OneTile => (&self.processor, SIDES[0]),
-            Cut::Tiles => (&self.tiling, SIDES[1]),
+    /// A chat in which nothing was said yet.
+    pub(crate) fn session(&self) -> Session {
+        Session::new(self.heads.clone())
+    }
+
+    pub(crate) fn ask(&self, session: &mut Session, ask: &Ask) -> Result<Answer, Error> {
+        let processor = match ask.cut {
+            Cut::OneTile => &self.processor,
+            Cut::Tiles => &self.tiling,
         };
-        let question = "What can be seen in this picture?".to_string();
-        let message =
-            Message { role: Role::User, content: vec![Part::Image, Part::Text(question)] };
+        let Ask { max_new_tokens, evidence, .. } = *ask;
         let options = GenerateOptions { max_new_tokens, evidence, ..GenerateOptions::default() };
-        let answer = Session::new(self.heads.clone()).ask(
+        let answer = session.ask(
             (&self.vlm, processor),
-            (&[message], &[picture(side)]),
+            (&ask.messages(), &ask.pictures),
             &options,
             &Cancel::new(),
             &mut |_| {},
@@ -237,16 +255,56 @@ impl Engine {
     }
 }
 
-/// Colours that change everywhere.
-fn picture(side: u32) -> RgbImage {
+/// A question, and what was said before it.
+pub(crate) struct Ask {
+    pub(crate) cut: Cut,
+    pub(crate) pictures: Vec<RgbImage>,
+    /// Questions in all. The pictures stand before the first, or one before each.
+    pub(crate) turns: usize,
+    /// Words of filling in the question.
+    pub(crate) words: usize,
+    pub(crate) max_new_tokens: usize,
+    pub(crate) evidence: bool,
+}
+
+impl Ask {
+    /// One short question about one picture, with evidence.
+    pub(crate) fn short(cut: Cut, max_new_tokens: usize) -> Ask {
+        let pictures = vec![picture(cut.side(), 0)];
+        Ask { cut, pictures, turns: 1, words: 0, max_new_tokens, evidence: true }
+    }
+
+    fn messages(&self) -> Vec<Message> {
+        let say = |role, content| Message { role, content };
+        let mut messages = Vec::new();
+        for turn in 0..self.turns {
+            let n_pictures = match self.pictures.len() == self.turns {
+                true => 1,
+                false if turn == 0 => self.pictures.len(),
+                false => 0,
+            };
+            let mut content = vec![Part::Image; n_pictures];
+            let filling = " red".repeat(self.words);
+            content.push(Part::Text(format!("What can be seen in this picture?{filling}")));
+            messages.push(say(Role::User, content));
+            if turn + 1 < self.turns {
+                messages.push(say(Role::Assistant, vec![Part::Text("A red car.".into())]));
+            }
+        }
+        messages
+    }
+}
+
+/// Colours that change everywhere, other ones for each `seed`.
+pub(crate) fn picture(side: u32, seed: u32) -> RgbImage {
     RgbImage::from_fn(side, side, |x, y| {
-        let noise = x.wrapping_mul(73_856_093) ^ y.wrapping_mul(19_349_663);
+        let noise = x.wrapping_mul(73_856_093) ^ (y + seed).wrapping_mul(19_349_663);
         image::Rgb([(x / 8 % 256) as u8, (y / 8 % 256) as u8, (noise >> 8 & 255) as u8])
     })
 }
 
 /// A figure of this process's memory in MiB, where the system tells.
-fn memory(key: &str) -> Option<f64> {
+pub(crate) fn memory(key: &str) -> Option<f64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix(key))?;
     Some(line.split_whitespace().next()?.parse::<f64>().ok()? / 1024.0)

@@ -1,6 +1,7 @@
 //! `sightline bench` and `sightline eval speed`: speeds beside the peers'.
+use std::fmt::Display;
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use ::bench::checkpoint::ModelShape;
 use ::bench::peers::Peers;
@@ -8,6 +9,8 @@ use ::bench::report::Report;
 use ::bench::work::Order;
 use ::bench::{Error, Plan};
 use indicatif::{ProgressBar, ProgressStyle};
+use serde::Serialize;
+use vlm::generate::Cancel;
 
 use crate::problem::Problem;
 
@@ -20,6 +23,9 @@ pub struct Bench {
     /// Install the peers into the cache folder first: needs Python 3 and a compiler.
     #[arg(long)]
     install_peers: bool,
+    /// Measure how cost grows instead: with image tokens, context, pictures, questions, threads.
+    #[arg(long, conflicts_with_all = ["peers", "install_peers", "rounds", "repeats"])]
+    growth: bool,
     /// smolvlm-256m or smolvlm-500m.
     #[arg(long, default_value = "smolvlm-500m", value_parser = shape)]
     shape: ModelShape,
@@ -65,7 +71,10 @@ impl Bench {
             shipped_model: app::shipped_model()?,
             cache,
         };
-        show(&measure(&plan)?, self.json)
+        match self.growth {
+            true => show(&with_progress(&plan, "axes", ::bench::grow)?, self.json),
+            false => show(&measure(&plan)?, self.json),
+        }
     }
 }
 
@@ -83,21 +92,29 @@ impl Speed {
 }
 
 fn measure(plan: &Plan) -> Result<Report, Problem> {
+    with_progress(plan, "turns", ::bench::measure)
+}
+
+/// What is measured, how it tells of its progress, and how it is stopped.
+type Measure<R> = fn(&Plan, &Path, &mut dyn FnMut(&str, usize, usize), &Cancel) -> Result<R, Error>;
+
+fn with_progress<R>(plan: &Plan, unit: &str, measure: Measure<R>) -> Result<R, Problem> {
     let program = std::env::current_exe();
     let program = program.map_err(|error| Problem::new(error.to_string(), ""))?;
-    let cancel = vlm::generate::Cancel::new();
+    let cancel = Cancel::new();
     let stop = cancel.clone();
     // Without the handler Ctrl-C simply ends the program.
     let _ = ctrlc::set_handler(move || stop.cancel());
     let bar = ProgressBar::new(1);
-    let style = ProgressStyle::with_template("{bar:30} {pos}/{len} turns, {eta} left: {msg}");
+    let template = format!("{{bar:30}} {{pos}}/{{len}} {unit}, {{eta}} left: {{msg}}");
+    let style = ProgressStyle::with_template(&template);
     bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
     let mut progress = |what: &str, done: usize, all: usize| {
         bar.set_length(all as u64);
         bar.set_position(done as u64);
         bar.set_message(what.to_string());
     };
-    let report = ::bench::measure(plan, &program, &mut progress, &cancel);
+    let report = measure(plan, &program, &mut progress, &cancel);
     bar.finish_and_clear();
     report.map_err(problem)
 }
@@ -113,7 +130,7 @@ fn work(order: &str) -> Result<(), Problem> {
     ::bench::work::work(&order, &mut tell).map_err(problem)
 }
 
-fn show(report: &Report, json: bool) -> Result<(), Problem> {
+fn show<R: Serialize + Display>(report: &R, json: bool) -> Result<(), Problem> {
     let text = match json {
         true => serde_json::to_string_pretty(report)
             .map_err(|error| Problem::new(format!("the report: {error}"), ""))?,
