@@ -56,6 +56,7 @@ const TURNS: [(Quantization, &[Work]); 3] = [
             Work::DecodeCaptured,
             Work::FirstTokenTile,
             Work::FirstTokenPicture,
+            Work::SecondQuestion,
             Work::Memory,
         ],
     ),

@@ -143,7 +143,7 @@ impl Peers {
     ) -> Result<(), Error> {
         let is_training = work == [Work::Train];
         let name = |work: &Work| serde_json::to_value(work).ok()?.as_str().map(str::to_string);
-        let ours = [Work::DecodeCaptured, Work::Memory];
+        let ours = [Work::DecodeCaptured, Work::SecondQuestion, Work::Memory];
         let names = work.iter().filter(|work| !ours.contains(work)).filter_map(name);
         let names = names.collect::<Vec<_>>().join(",");
         let threads = rayon::current_num_threads().to_string();

@@ -52,6 +52,8 @@ pub struct Report {
     pub train_nano_ratio: Figure,
     pub load_ratio: Figure,
     pub attention_captured_share: Figure,
+    /// First token for a picture that was seen before, beside a peer that sees it.
+    pub second_question_ratio: Figure,
     pub shape: String,
     pub machine: Machine,
     pub peers: Vec<String>,
@@ -177,6 +179,18 @@ impl Samples<'_> {
         finish((share, n, vec![share]), (1.0, 0.95), Better::Larger, note)
     }
 
+    fn second_question(&self) -> Figure {
+        let ours = self.of(OURS, Quantization::Q8_0, Work::SecondQuestion);
+        let peer = self.best_peer(Quantization::Q8_0, Work::FirstTokenTile);
+        let median_of_ours = self.median(OURS, Quantization::Q8_0, Work::SecondQuestion);
+        let Some(((peer, theirs), median)) = peer.zip(median_of_ours) else {
+            return absent(5.0, "not measured");
+        };
+        let all = ours.iter().map(|(_, seconds)| theirs / seconds).collect();
+        let note = format!("{median:.2} s, the picture is kept; {peer} sees it in {theirs:.2} s");
+        finish((theirs / median, ours.len(), all), (1.0, 5.0), Better::Larger, note)
+    }
+
     /// The figures; what is not known here is filled in by the caller.
     pub fn report(&self) -> Report {
         let (q8, q4) = (Quantization::Q8_0, Quantization::Q4_0);
@@ -194,6 +208,7 @@ impl Samples<'_> {
             train_nano_ratio: self.speed(Quantization::None, &[Work::Train]),
             load_ratio: self.ratio(q8, Work::Load, Better::Smaller, 1.0),
             attention_captured_share: self.captured(),
+            second_question_ratio: self.second_question(),
             shape: self.shape.name().into(),
             machine: self.machine.clone(),
             peers: Vec::new(),
@@ -251,7 +266,7 @@ fn median(mut values: Vec<f64>) -> Option<f64> {
 
 impl Report {
     /// The figures with their keys, in the order of the table.
-    pub fn rows(&self) -> [(&'static str, &Figure); 11] {
+    pub fn rows(&self) -> [(&'static str, &Figure); 12] {
         [
             ("encode_ratio", &self.encode_ratio),
             ("prefill_q8_ratio", &self.prefill_q8_ratio),
@@ -264,6 +279,7 @@ impl Report {
             ("train_nano_ratio", &self.train_nano_ratio),
             ("load_ratio", &self.load_ratio),
             ("attention_captured_share", &self.attention_captured_share),
+            ("second_question_ratio", &self.second_question_ratio),
         ]
     }
 }

@@ -45,6 +45,8 @@ pub enum Work {
     FirstTokenTile,
     /// From the pixels of a large picture, cut into 17 tiles, to the first token.
     FirstTokenPicture,
+    /// From a second question about a tile that was seen before to its first token.
+    SecondQuestion,
     /// One step of training the shipped model: [`TRAINED`].
     Train,
     /// Not a time: the process's peak.
@@ -197,6 +199,7 @@ impl Engine {
                 Ok((seconds, Some(answer.prompt_tokens)))
             }
             Work::FirstTokenTile => self.first_token(Cut::OneTile),
+            Work::SecondQuestion => self.second_question(),
             Work::FirstTokenPicture => self.first_token(Cut::Tiles),
         }
     }
@@ -230,6 +233,14 @@ impl Engine {
     fn first_token(&self, cut: Cut) -> Result<(f64, Option<usize>), Error> {
         let answer = self.ask(&mut self.session(), &Ask::short(cut, 1))?;
         Ok((f64::from(answer.timings.first_token_ms) / 1000.0, Some(answer.prompt_tokens)))
+    }
+
+    fn second_question(&self) -> Result<(f64, Option<usize>), Error> {
+        let (mut session, first) = (self.session(), Ask::short(Cut::OneTile, 1));
+        self.ask(&mut session, &first)?;
+        let begun = Instant::now();
+        let answer = self.ask(&mut session, &Ask { turns: 2, ..first })?;
+        Ok((begun.elapsed().as_secs_f64(), Some(answer.prompt_tokens - answer.reused_tokens)))
     }
 
     /// A chat in which nothing was said yet.
