@@ -4,11 +4,15 @@
 use std::cell::Cell;
 use std::sync::OnceLock;
 
-/// Instruction sets in order: each level has everything below it.
+/// Instruction sets in order: each level has everything below it that its processors can have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Level {
     /// Whatever the target always has.
     Portable,
+    /// Arm's vectors, NEON.
+    Neon,
+    /// NEON with dot products of bytes.
+    NeonDot,
     /// AVX2, FMA and F16C.
     Avx2,
     /// AVX-512 F, BW, DQ, VL.
@@ -45,9 +49,17 @@ fn detected() -> Level {
     *LEVEL.get_or_init(detect)
 }
 
-#[cfg(not(target_arch = "x86_64"))]
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
 fn detect() -> Level {
     Level::Portable
+}
+
+#[cfg(target_arch = "aarch64")]
+fn detect() -> Level {
+    match std::arch::is_aarch64_feature_detected!("dotprod") {
+        true => Level::NeonDot,
+        false => Level::Neon,
+    }
 }
 
 #[cfg(target_arch = "x86_64")]

@@ -12,6 +12,8 @@
 #[cfg(target_arch = "x86_64")]
 mod avx2;
 mod body;
+#[cfg(target_arch = "aarch64")]
+mod neon;
 mod pack;
 mod product;
 mod q4;

@@ -72,6 +72,10 @@ pub(super) fn bodies() -> Bodies {
     match crate::level() {
         #[cfg(target_arch = "x86_64")]
         level if level >= Level::Avx2 => super::avx2::BODIES,
+        #[cfg(target_arch = "aarch64")]
+        Level::NeonDot => super::neon::DOT_BODIES,
+        #[cfg(target_arch = "aarch64")]
+        Level::Neon => super::neon::BODIES,
         _ => PORTABLE,
     }
 }
@@ -85,7 +89,7 @@ macro_rules! for_rows {
         }
     };
 }
-#[cfg(target_arch = "x86_64")]
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 pub(super) use for_rows;
 
 /// The plain body, which says what all others give.
