@@ -17,6 +17,8 @@ pub enum Level {
     Avx2,
     /// AVX-512 F, BW, DQ, VL.
     Avx512,
+    /// AVX-512 with dot products of bytes and of 16-bit integers (VNNI).
+    Avx512Vnni,
     /// AVX-512 with bf16 dot products.
     Avx512Bf16,
     /// AMX bf16 tiles, allowed by the operating system.
@@ -72,13 +74,15 @@ fn detect() -> Level {
         && is_x86_feature_detected!("avx512bw")
         && is_x86_feature_detected!("avx512dq")
         && is_x86_feature_detected!("avx512vl");
-    let has_bf16 = has_avx512 && is_x86_feature_detected!("avx512bf16");
-    match (has_avx2, has_avx512, has_bf16) {
-        (false, ..) => Level::Portable,
-        (true, false, _) => Level::Avx2,
-        (true, true, false) => Level::Avx512,
-        (true, true, true) if has_tiles() => Level::Amx,
-        (true, true, true) => Level::Avx512Bf16,
+    let has_vnni = has_avx512 && is_x86_feature_detected!("avx512vnni");
+    let has_bf16 = has_vnni && is_x86_feature_detected!("avx512bf16");
+    match () {
+        _ if has_bf16 && has_tiles() => Level::Amx,
+        _ if has_bf16 => Level::Avx512Bf16,
+        _ if has_vnni => Level::Avx512Vnni,
+        _ if has_avx512 => Level::Avx512,
+        _ if has_avx2 => Level::Avx2,
+        _ => Level::Portable,
     }
 }
 

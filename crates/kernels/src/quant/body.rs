@@ -71,7 +71,9 @@ pub(super) fn bodies() -> Bodies {
     use crate::Level;
     match crate::level() {
         #[cfg(target_arch = "x86_64")]
-        level if level >= Level::Avx2 => super::avx2::BODIES,
+        Level::Avx512Vnni | Level::Avx512Bf16 | Level::Amx => super::avx512::BODIES,
+        #[cfg(target_arch = "x86_64")]
+        Level::Avx2 | Level::Avx512 => super::avx2::BODIES,
         #[cfg(target_arch = "aarch64")]
         Level::NeonDot => super::neon::DOT_BODIES,
         #[cfg(target_arch = "aarch64")]

@@ -26,10 +26,10 @@ fn values(n: usize, seed: u64, scale: f32) -> Vec<f32> {
 
 /// The levels above portable that this processor has; the others are named once.
 fn faster() -> Vec<Level> {
-    use Level::{Amx, Avx2, Avx512, Avx512Bf16, Neon, NeonDot};
+    use Level::{Amx, Avx2, Avx512, Avx512Bf16, Avx512Vnni, Neon, NeonDot};
     let all = match std::env::consts::ARCH {
         "aarch64" => vec![Neon, NeonDot],
-        _ => vec![Avx2, Avx512, Avx512Bf16, Amx],
+        _ => vec![Avx2, Avx512, Avx512Vnni, Avx512Bf16, Amx],
     };
     let (has, lacks): (Vec<_>, Vec<_>) = all.into_iter().partition(|&l| l <= level());
     if !lacks.is_empty() {
