@@ -4,15 +4,21 @@
 use std::cell::Cell;
 use std::sync::OnceLock;
 
-/// Instruction sets in order: each level has everything below it.
+/// Instruction sets in order: each level has everything below it that its processors can have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Level {
     /// Whatever the target always has.
     Portable,
+    /// Arm's vectors, NEON.
+    Neon,
+    /// NEON with dot products of bytes.
+    NeonDot,
     /// AVX2, FMA and F16C.
     Avx2,
     /// AVX-512 F, BW, DQ, VL.
     Avx512,
+    /// AVX-512 with dot products of bytes and of 16-bit integers (VNNI).
+    Avx512Vnni,
     /// AVX-512 with bf16 dot products.
     Avx512Bf16,
     /// AMX bf16 tiles, allowed by the operating system.
@@ -45,9 +51,17 @@ fn detected() -> Level {
     *LEVEL.get_or_init(detect)
 }
 
-#[cfg(not(target_arch = "x86_64"))]
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
 fn detect() -> Level {
     Level::Portable
+}
+
+#[cfg(target_arch = "aarch64")]
+fn detect() -> Level {
+    match std::arch::is_aarch64_feature_detected!("dotprod") {
+        true => Level::NeonDot,
+        false => Level::Neon,
+    }
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -60,13 +74,15 @@ fn detect() -> Level {
         && is_x86_feature_detected!("avx512bw")
         && is_x86_feature_detected!("avx512dq")
         && is_x86_feature_detected!("avx512vl");
-    let has_bf16 = has_avx512 && is_x86_feature_detected!("avx512bf16");
-    match (has_avx2, has_avx512, has_bf16) {
-        (false, ..) => Level::Portable,
-        (true, false, _) => Level::Avx2,
-        (true, true, false) => Level::Avx512,
-        (true, true, true) if has_tiles() => Level::Amx,
-        (true, true, true) => Level::Avx512Bf16,
+    let has_vnni = has_avx512 && is_x86_feature_detected!("avx512vnni");
+    let has_bf16 = has_vnni && is_x86_feature_detected!("avx512bf16");
+    match () {
+        _ if has_bf16 && has_tiles() => Level::Amx,
+        _ if has_bf16 => Level::Avx512Bf16,
+        _ if has_vnni => Level::Avx512Vnni,
+        _ if has_avx512 => Level::Avx512,
+        _ if has_avx2 => Level::Avx2,
+        _ => Level::Portable,
     }
 }
 

@@ -11,6 +11,11 @@
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+mod body;
+#[cfg(target_arch = "aarch64")]
+mod neon;
 mod pack;
 mod product;
 mod q4;
@@ -32,8 +37,6 @@ const SCALES: usize = 2 * GROUP;
 trait Coding {
     /// Bytes of one block of one group: scales, then quants.
     const BLOCK_BYTES: usize;
-    /// Rows that the fastest tile takes at once.
-    const MAX_ROWS: usize;
     /// A rounded activation.
     type Activation: Plain + Send + Sync + Into<i32>;
 
@@ -48,23 +51,6 @@ trait Coding {
 
     /// Rounds rows of whole blocks: quants, a scale for each block, and what its sums begin with.
     fn round(quants: &mut [Self::Activation], of: (&mut [f32], &mut [i32]), x: &[f32]);
-
-    /// Sets `sums` to the product of its rows of activations with one group's blocks. `None`: this
-    /// processor has no fast body.
-    fn multiply(tile: &Tile<Self::Activation>, sums: &mut [[f32; GROUP]]) -> Option<()>;
-}
-
-/// What a tile reads: some rows of rounded activations and one group's blocks.
-struct Tile<'a, A> {
-    /// (R, K′), dense
-    x: &'a [A],
-    /// (R, K′ / 32)
-    scales: &'a [f32],
-    /// (R, K′ / 32): what the sum of a block begins with, for the fast bodies.
-    starts: &'a [i32],
-    /// All blocks of the group.
-    blocks: &'a [u8],
-    n_blocks: usize,
 }
 
 /// A block filled up with zeros, its scale when the largest magnitude becomes `top`, and what to

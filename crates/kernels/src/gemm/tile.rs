@@ -16,8 +16,8 @@ pub(crate) struct Session {
 impl Session {
     pub(crate) fn new() -> Self {
         let is_on = crate::level() == crate::Level::Amx;
-        #[cfg(target_arch = "x86_64")]
         if is_on {
+            #[cfg(target_arch = "x86_64")]
             amx::configure();
         }
         Session { is_on }
@@ -26,8 +26,8 @@ impl Session {
 
 impl Drop for Session {
     fn drop(&mut self) {
-        #[cfg(target_arch = "x86_64")]
         if self.is_on {
+            #[cfg(target_arch = "x86_64")]
             amx::release();
         }
     }

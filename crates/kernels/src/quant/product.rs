@@ -5,21 +5,19 @@
 
 use std::ops::Range;
 
-use half::f16;
 use rayon::prelude::*;
 
+use super::body::{Body, MAX_ROWS, Tile, bodies};
 use super::pack::{Format, Packed};
 use super::q4::Q4;
 use super::q8::Q8;
-use super::{BLOCK, Coding, GROUP, SCALES, Tile};
+use super::{BLOCK, Coding, GROUP};
 use crate::buffer::uninit;
 use crate::gemm::RawOut;
 use crate::{parallel, pool};
 
 /// Bytes of rounded activations that a task goes over again and again: half the L2 cache.
 const CHUNK_BYTES: usize = 256 * 1024;
-/// Rows of the largest tile of any body.
-const MAX_ROWS: usize = 8;
 /// Tasks for each thread, so that one that is held up does not hold up the rest.
 const TASKS: usize = 8;
 
@@ -49,8 +47,12 @@ pub fn product(
     }
     let outputs = Outputs { out: RawOut { ptr: out.as_mut_ptr(), row_stride: 0 }, widths, bias };
     match weights.format {
-        Format::Q8_0 => all_groups(outputs, &Rounded::<Q8>::new(x, rows, k), weights),
-        Format::Q4_0 => all_groups(outputs, &Rounded::<Q4>::new(x, rows, k), weights),
+        Format::Q8_0 => {
+            all_groups(outputs, &Rounded::<Q8>::new((x, rows), k, bodies().q8), weights)
+        }
+        Format::Q4_0 => {
+            all_groups(outputs, &Rounded::<Q4>::new((x, rows), k, bodies().q4), weights)
+        }
     }
 }
 
@@ -98,10 +100,11 @@ struct Rounded<C: Coding> {
     starts: Vec<i32>,
     rows: usize,
     n_blocks: usize,
+    body: Body<C::Activation>,
 }
 
 impl<C: Coding> Rounded<C> {
-    fn new(x: &[f32], rows: usize, cols: usize) -> Self {
+    fn new((x, rows): (&[f32], usize), cols: usize, body: Body<C::Activation>) -> Self {
         let n_blocks = cols.div_ceil(BLOCK);
         let mut quants = uninit::<C::Activation>(rows * n_blocks * BLOCK);
         let (mut scales, mut starts) = (vec![0.0; rows * n_blocks], vec![0; rows * n_blocks]);
@@ -119,26 +122,22 @@ impl<C: Coding> Rounded<C> {
             let rows = quants.par_chunks_mut(n * BLOCK).zip(x.par_chunks(per_task * cols));
             rows.zip(of).for_each(round);
         }
-        Rounded { quants, scales, starts, rows, n_blocks }
+        Rounded { quants, scales, starts, rows, n_blocks, body }
     }
 
     /// Rows in pieces whose quants fit the cache.
     fn chunks(&self) -> impl Iterator<Item = Range<usize>> {
         let row_bytes = self.n_blocks * BLOCK * size_of::<C::Activation>();
-        let step = (CHUNK_BYTES / row_bytes / C::MAX_ROWS).max(1) * C::MAX_ROWS;
+        let max_rows = self.body.max_rows;
+        let step = (CHUNK_BYTES / row_bytes / max_rows).max(1) * max_rows;
         let rows = self.rows;
         (0..rows).step_by(step).map(move |first| first..rows.min(first + step))
     }
 
-    fn tile<'a>(&'a self, rows: Range<usize>, blocks: &'a [u8]) -> Tile<'a, C::Activation> {
-        let at = rows.start * self.n_blocks..rows.end * self.n_blocks;
-        Tile {
-            x: &self.quants[at.start * BLOCK..at.end * BLOCK],
-            scales: &self.scales[at.clone()],
-            starts: &self.starts[at],
-            blocks,
-            n_blocks: self.n_blocks,
-        }
+    /// All rows beside the blocks of one group.
+    fn tile<'a>(&'a self, blocks: &'a [u8]) -> Tile<'a, C::Activation> {
+        let Rounded { quants: x, scales, starts, n_blocks, .. } = self;
+        Tile { x, scales, starts, blocks, n_blocks: *n_blocks }
     }
 }
 
@@ -151,13 +150,13 @@ where
     let group_bytes = x.n_blocks * C::BLOCK_BYTES;
     let outputs = &outputs;
     pool::run(n_groups.div_ceil(per_task), |task| {
+        let mut sums = [[0.0; GROUP]; MAX_ROWS];
         let groups = task * per_task..n_groups.min((task + 1) * per_task);
-        let mut sums = [[0f32; GROUP]; MAX_ROWS];
         for rows in x.chunks() {
             for group in groups.clone() {
                 let blocks = &weights.bytes[group * group_bytes..][..group_bytes];
                 // SAFETY: each group is written by one task, and its places lie inside `out`.
-                unsafe { group_rows((outputs, group), (x, rows.clone()), blocks, &mut sums) };
+                unsafe { group_rows(outputs, group, (x, rows.clone()), blocks, &mut sums) };
             }
         }
     });
@@ -168,18 +167,21 @@ where
 /// # Safety
 /// The group's places for these rows lie inside the output and no other thread writes there.
 unsafe fn group_rows<C: Coding>(
-    (outputs, group): (&Outputs, usize),
+    outputs: &Outputs,
+    group: usize,
     (x, rows): (&Rounded<C>, Range<usize>),
     blocks: &[u8],
     sums: &mut [[f32; GROUP]; MAX_ROWS],
 ) {
     let place = outputs.place(x.rows, group);
     let bias = outputs.bias.map(|bias| &bias[group * GROUP..][..place.n]);
-    for first in rows.clone().step_by(C::MAX_ROWS) {
-        let tile_rows = first..rows.end.min(first + C::MAX_ROWS);
+    let tile = x.tile(blocks);
+    for first in rows.clone().step_by(x.body.max_rows) {
+        let tile_rows = first..rows.end.min(first + x.body.max_rows);
         let sums = &mut sums[..tile_rows.len()];
-        let tile = x.tile(tile_rows, blocks);
-        C::multiply(&tile, sums).unwrap_or_else(|| multiply_portable::<C>(&tile, sums));
+        sums.fill([0.0; GROUP]);
+        // SAFETY: the body is one that this processor has.
+        unsafe { (x.body.multiply)(&tile.rows(tile_rows), sums) };
         for (i, sums) in sums.iter_mut().enumerate() {
             if let Some(bias) = bias {
                 sums.iter_mut().zip(bias).for_each(|(sum, bias)| *sum += bias);
@@ -188,28 +190,6 @@ unsafe fn group_rows<C: Coding>(
             unsafe {
                 let to = outputs.out.ptr.add(place.first + (first + i) * place.stride);
                 std::ptr::copy_nonoverlapping(sums.as_ptr(), to, place.n);
-            }
-        }
-    }
-}
-
-fn multiply_portable<C: Coding>(tile: &Tile<C::Activation>, sums: &mut [[f32; GROUP]]) {
-    for (b, block) in tile.blocks.chunks_exact(C::BLOCK_BYTES).enumerate() {
-        let (scales, quants) = block.split_at(SCALES);
-        let mut weights = [[0i32; BLOCK]; GROUP];
-        for (lane, weights) in weights.iter_mut().enumerate() {
-            weights.iter_mut().enumerate().for_each(|(i, w)| *w = C::read(quants, lane, i));
-        }
-        for (r, sums) in sums.iter_mut().enumerate() {
-            if b == 0 {
-                sums.fill(0.0);
-            }
-            let at = r * tile.n_blocks + b;
-            let x = &tile.x[at * BLOCK..][..BLOCK];
-            for (lane, sum) in sums.iter_mut().enumerate() {
-                let scale = f16::from_le_bytes([scales[2 * lane], scales[2 * lane + 1]]).to_f32();
-                let dot: i32 = weights[lane].iter().zip(x).map(|(&w, &x)| w * x.into()).sum();
-                *sum += dot as f32 * (scale * tile.scales[at]);
             }
         }
     }

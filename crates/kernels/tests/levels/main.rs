@@ -26,7 +26,11 @@ fn values(n: usize, seed: u64, scale: f32) -> Vec<f32> {
 
 /// The levels above portable that this processor has; the others are named once.
 fn faster() -> Vec<Level> {
-    let all = [Level::Avx2, Level::Avx512, Level::Avx512Bf16, Level::Amx];
+    use Level::{Amx, Avx2, Avx512, Avx512Bf16, Avx512Vnni, Neon, NeonDot};
+    let all = match std::env::consts::ARCH {
+        "aarch64" => vec![Neon, NeonDot],
+        _ => vec![Avx2, Avx512, Avx512Vnni, Avx512Bf16, Amx],
+    };
     let (has, lacks): (Vec<_>, Vec<_>) = all.into_iter().partition(|&l| l <= level());
     if !lacks.is_empty() {
         println!("skipped: this processor lacks {lacks:?}");
@@ -253,8 +257,11 @@ fn cross_entropy() {
     }
 }
 
+/// What an output starts with.
+type Value<'a> = &'a dyn Fn(usize, usize) -> f32;
+
 /// `start + a·b` in f64, operands rounded to bf16 first where asked.
-fn product(a: Mat, b: Mat, start: &dyn Fn(usize, usize) -> f32, bf16: bool) -> Vec<f64> {
+fn product(a: Mat, b: Mat, start: Value, bf16: bool) -> Vec<f64> {
     let round = |v: f32| f64::from(if bf16 { half::bf16::from_f32(v).to_f32() } else { v });
     let get = |m: Mat, i: usize, j: usize| round(m.data[i * m.row_stride + j * m.col_stride]);
     let one = |i: usize, j: usize| {
@@ -285,7 +292,7 @@ fn products() {
             (Mat::new(&a, m, k), Mat::new(&b, k, n)),
             (Mat::strided(&a, k, m, m).t(), Mat::strided(&b, n, k, k).t()),
         ] {
-            let starts: [(Start, &dyn Fn(usize, usize) -> f32); 3] = [
+            let starts: [(Start, Value); 3] = [
                 (Start::Zero, &|_, _| 0.0),
                 (Start::Old, &|i, j| old[i * n + j]),
                 (Start::Bias(&bias), &|_, j| bias[j]),

@@ -5,7 +5,7 @@ use kernels::quant::{self, Format, Packed};
 use super::{assert_close, same_at_every_level, values, wide};
 
 /// Rows, outputs, inner elements: around groups of 16, blocks of 32 and the tiles' heights.
-const PRODUCTS: [(usize, usize, usize); 8] = [
+const PRODUCTS: [(usize, usize, usize); 10] = [
     (1, 16, 32),
     (1, 5, 7),
     (2, 33, 64),
@@ -13,6 +13,8 @@ const PRODUCTS: [(usize, usize, usize); 8] = [
     (5, 17, 100),
     (7, 64, 33),
     (13, 40, 160),
+    (16, 16, 64),
+    (31, 33, 100),
     (70, 96, 576),
 ];
 
