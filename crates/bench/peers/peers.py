@@ -1,4 +1,4 @@
-"""Times llama.cpp and PyTorch + transformers on the weights that `sightline bench` made.
+"""Times llama.cpp, PyTorch + transformers and mistral.rs on the weights that `sightline bench` made.
 
 `sightline bench --peers` starts this script and reads its standard output, which carries nothing
 but JSON objects, one a line; what the libraries say goes to standard error. Four commands:
@@ -15,11 +15,15 @@ one: single bytes, the special tokens that llama.cpp puts around a picture, and 
 from __future__ import annotations
 
 import argparse
+import base64
 import ctypes
 import importlib
+import importlib.metadata
+import io
 import json
 import os
 import sys
+import tempfile
 import time
 from contextlib import nullcontext
 from pathlib import Path
@@ -32,12 +36,16 @@ PICTURE = 2048
 TILE_PROMPT = 86
 PICTURE_PROMPT = 1146
 NEW_TOKENS = 128
+PACKAGES = {"llama_cpp": "llama-cpp-python"}
 CONTEXT = 2048
 WORKS = "load,encode,prefill_512,prefill_1100,decode,first_token_tile,first_token_picture"
 
 
 class Step(NamedTuple):
-    """One thing to time: `reset` is run before each repeat, off the clock."""
+    """One thing to time: `reset` is run before each repeat, off the clock.
+
+    What tells its own seconds is believed.
+    """
 
     run: Callable[[], Any]
     reset: Callable[[], Any] = lambda: None
@@ -56,8 +64,8 @@ def timed(step: Step, repeats: int, warm_up: bool) -> list[float]:
     for _ in range(repeats + warm_up):
         step.reset()
         start = time.perf_counter()
-        step.run()
-        seconds.append(time.perf_counter() - start)
+        told = step.run()
+        seconds.append(told if isinstance(told, float) else time.perf_counter() - start)
     return seconds[warm_up:]
 
 
@@ -95,9 +103,10 @@ def random_ids(count: int, vocabulary: int) -> list[int]:
 
 def info() -> dict[str, str | None]:
     versions: dict[str, str | None] = {}
-    for name in ("torch", "transformers", "llama_cpp"):
+    for name in ("torch", "transformers", "llama_cpp", "mistralrs"):
         try:
-            versions[name] = importlib.import_module(name).__version__.split("+")[0]
+            importlib.import_module(name)
+            versions[name] = importlib.metadata.version(PACKAGES.get(name, name)).split("+")[0]
         except Exception:
             versions[name] = None
     return versions
@@ -106,7 +115,7 @@ def info() -> dict[str, str | None]:
 # Conversion to GGUF.
 
 
-# The two engines. Each has load, encode, prefill, decode and first_token.
+# The engines. Each has load, encode, prefill, decode and first_token.
 
 
 def show_error(level: int, text: bytes, _: Any) -> None:
@@ -327,12 +336,73 @@ class Torch:
         return Step(run, facts={"tiles": tiles, "tokens": ids.shape[1]})
 
 
-def step_of(engine: Llama | Torch, work: str) -> Step:
+class Mistral:
+    """mistral.rs through its Python package, whose only way in is a chat.
+
+    It tells how long it read and how long it spoke; those times count. It quantises while it loads.
+    It looks at pictures only inside a chat, and a chat without one loses its text in the template
+    of these checkpoints, so that neither looking nor reading can be timed alone.
+    """
+
+    works = ("load", "decode", "first_token_tile")
+
+    def __init__(self, model: Path, text_format: str, threads: int) -> None:
+        os.environ["RAYON_NUM_THREADS"] = str(threads)
+        import mistralrs
+
+        self.api, self.format = mistralrs, text_format.upper()
+        self.folder = tempfile.TemporaryDirectory()
+        # It wants the end of text among the tokenizer's words, where our random weights have none.
+        special = json.loads((model / "tokenizer.json").read_text())["added_tokens"]
+        end = next(token["id"] for token in special if token["content"] == "<end_of_utterance>")
+        for path in model.iterdir():
+            copy = Path(self.folder.name) / path.name
+            if path.name in ("config.json", "generation_config.json"):
+                settings = json.loads(path.read_text())
+                copy.write_text(json.dumps({**settings, "eos_token_id": end}))
+            else:
+                copy.symlink_to(path)
+        self.load_facts: dict[str, Any] = {}
+        self.files = [model / "model.safetensors"]
+
+    def load(self) -> None:
+        which = self.api.Which.MultimodalPlain(
+            model_id=self.folder.name, arch=self.api.MultimodalArchitecture.Idefics3
+        )
+        self.runner = self.api.Runner(which=which, in_situ_quant=self.format, prefix_cache_n=0)
+
+    def say(self, content: list[dict[str, Any]], tokens: int) -> Any:
+        messages = [{"role": "user", "content": content}]
+        request = self.api.ChatCompletionRequest(
+            model="default", messages=messages, max_tokens=tokens, temperature=0.0
+        )
+        return self.runner.send_chat_completion_request(request).usage
+
+    def question(self, side: int) -> list[dict[str, Any]]:
+        from PIL import Image
+
+        buffer = io.BytesIO()
+        Image.fromarray(picture(side)).save(buffer, "BMP")
+        data = base64.b64encode(buffer.getvalue()).decode()
+        url = {"url": f"data:image/bmp;base64,{data}"}
+        text = {"type": "text", "text": "What can be seen in this picture?"}
+        return [{"type": "image_url", "image_url": url}, text]
+
+    def decode(self) -> Step:
+        content = self.question(TILE)
+        return Step(lambda: NEW_TOKENS / self.say(content, NEW_TOKENS).avg_compl_tok_per_sec)
+
+    def first_token(self, side: int, tokens: int) -> Step:
+        content = self.question(side)
+        return Step(lambda: self.say(content, 1).total_prompt_time_sec)
+
+
+def step_of(engine: Llama | Torch | Mistral, work: str) -> Step:
     if work.startswith("prefill_"):
         return engine.prefill(int(work.removeprefix("prefill_")))
     steps = {
-        "encode": engine.encode,
-        "decode": engine.decode,
+        "encode": lambda: engine.encode(),
+        "decode": lambda: engine.decode(),
         "first_token_tile": lambda: engine.first_token(TILE, TILE_PROMPT),
         "first_token_picture": lambda: engine.first_token(PICTURE, PICTURE_PROMPT),
     }
@@ -347,6 +417,8 @@ def run(args: argparse.Namespace) -> Iterator[dict[str, Any]]:
             raise ValueError("llama.cpp needs --gguf")
         engine = Llama(args.gguf, args.format, args.mmproj, args.threads)
         scope = nullcontext()
+    elif args.engine == "mistral.rs":
+        engine, scope = Mistral(args.model, args.format, args.threads), nullcontext()
     else:
         dtype = {"torch-f32": "float32", "torch-bf16": "bfloat16"}[args.engine]
         engine = Torch(args.model, dtype, args.threads)
@@ -358,6 +430,8 @@ def run(args: argparse.Namespace) -> Iterator[dict[str, Any]]:
         engine.load()
         load_seconds = time.perf_counter() - start
         for work in args.work.split(","):
+            if work not in getattr(engine, "works", work):
+                continue
             if work == "load":
                 yield {"work": work, "seconds": [load_seconds], **engine.load_facts}
             else:
@@ -418,7 +492,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     converting.add_argument("--model", type=Path, required=True)
     converting.add_argument("--out", type=Path, required=True)
     running = commands.add_parser("run")
-    engines = ("llama.cpp", "torch-f32", "torch-bf16")
+    engines = ("llama.cpp", "torch-f32", "torch-bf16", "mistral.rs")
     running.add_argument("--engine", choices=engines, required=True)
     running.add_argument("--model", type=Path, required=True)
     running.add_argument("--gguf", type=Path)

@@ -27,10 +27,12 @@ pub enum Peer {
     TorchF32,
     #[serde(rename = "torch-bf16")]
     TorchBf16,
+    #[serde(rename = "mistral.rs")]
+    MistralRs,
 }
 
 impl Peer {
-    pub const ALL: [Peer; 3] = [Peer::LlamaCpp, Peer::TorchF32, Peer::TorchBf16];
+    pub const ALL: [Peer; 4] = [Peer::LlamaCpp, Peer::TorchF32, Peer::TorchBf16, Peer::MistralRs];
 
     /// As the script and the table name it.
     pub fn name(self) -> &'static str {
@@ -38,14 +40,15 @@ impl Peer {
             Peer::LlamaCpp => "llama.cpp",
             Peer::TorchF32 => "torch-f32",
             Peer::TorchBf16 => "torch-bf16",
+            Peer::MistralRs => "mistral.rs",
         }
     }
 
     /// Whether it has the format and does the work: PyTorch has its own formats only, which stand
-    /// beside our 8-bit one, and llama.cpp does not train.
+    /// beside our 8-bit one, and the others do not train.
     pub(crate) fn can(self, quantization: Quantization, work: &[Work]) -> bool {
         match self {
-            Peer::LlamaCpp => work != [Work::Train],
+            Peer::LlamaCpp | Peer::MistralRs => work != [Work::Train],
             Peer::TorchF32 | Peer::TorchBf16 => quantization != Quantization::Q4_0,
         }
     }
@@ -56,11 +59,12 @@ pub struct Peers {
     folder: PathBuf,
 }
 
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
 struct Info {
     torch: Option<String>,
     transformers: Option<String>,
     llama_cpp: Option<String>,
+    mistralrs: Option<String>,
 }
 
 impl Peers {
@@ -99,12 +103,17 @@ impl Peers {
         }
         let mut info = None;
         self.script(&["info"], &mut |line| info = serde_json::from_str::<Info>(line).ok())?;
-        let info = info.unwrap_or(Info { torch: None, transformers: None, llama_cpp: None });
+        let info = info.unwrap_or_default();
         let torch = info.torch.zip(info.transformers);
         let torch = torch.map(|(torch, hub)| format!("PyTorch {torch}, transformers {hub}"));
         let llama = info.llama_cpp.map(|version| format!("llama-cpp-python {version}"));
+        let mistral = info.mistralrs.map(|version| format!("mistral.rs {version}"));
         for peer in Peer::ALL {
-            let version = if peer == Peer::LlamaCpp { &llama } else { &torch };
+            let version = match peer {
+                Peer::LlamaCpp => &llama,
+                Peer::MistralRs => &mistral,
+                Peer::TorchF32 | Peer::TorchBf16 => &torch,
+            };
             match version {
                 None => absent.push(missing(peer.name())),
                 Some(_) if peer == Peer::TorchBf16 && !has_bf16() => absent.push(
