@@ -9,6 +9,7 @@ use ::bench::work::Order;
 use ::bench::{Error, Plan};
 use indicatif::{ProgressBar, ProgressStyle};
 
+use crate::measure::show;
 use crate::problem::Problem;
 
 /// Measure how fast models run here, beside llama.cpp and PyTorch on the same weights.
@@ -111,15 +112,6 @@ fn work(order: &str) -> Result<(), Problem> {
         let _ = serde_json::to_string(&sample).map(|line| writeln!(stdout, "{line}"));
     };
     ::bench::work::work(&order, &mut tell).map_err(problem)
-}
-
-fn show(report: &Report, json: bool) -> Result<(), Problem> {
-    let text = match json {
-        true => serde_json::to_string_pretty(report)
-            .map_err(|error| Problem::new(format!("the report: {error}"), ""))?,
-        false => report.to_string(),
-    };
-    crate::ask::print(&format!("{text}\n"))
 }
 
 fn problem(error: Error) -> Problem {
