@@ -4,6 +4,7 @@ use std::ops::Range;
 use std::path::PathBuf;
 
 use clap::builder::TypedValueParser;
+use eval::quantization::N_SCENES;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 use vlm::generate::Cancel;
@@ -34,7 +35,7 @@ pub struct Nano {
 #[derive(clap::Args)]
 pub struct Quantization {
     /// How many drawn scenes to ask about, each in every format.
-    #[arg(long, value_name = "N", default_value_t = 300, value_parser = count())]
+    #[arg(long, value_name = "N", default_value_t = N_SCENES, value_parser = count())]
     scenes: u64,
     /// Seed of the first scene; the first that no training has seen otherwise.
     #[arg(long, value_name = "S", default_value_t = eval::HELD_OUT.start, value_parser = first())]

@@ -16,6 +16,9 @@ use std::time::Instant;
 use vlm::generate::{Cancel, Session};
 use vlm::{Config, Quantization, Vlm};
 
+/// How many scenes tell enough: some 600 questions and 2,500 looked-at words.
+pub const N_SCENES: u64 = 300;
+
 /// What may be lost.
 struct Bounds {
     /// Largest ratio of perplexities.
@@ -120,9 +123,9 @@ pub fn quantization(
     Ok(report)
 }
 
-/// The newest report on this model, whatever the scenes.
-pub fn latest(model_dir: &Path) -> Option<Report> {
-    stored::latest(model_dir)
+/// The kept report on this model that rests on most scenes.
+pub fn kept(model_dir: &Path) -> Option<Report> {
+    stored::best(model_dir)
 }
 
 fn look(model: &Model, scene: &scenes::Scene, cancel: &Cancel) -> Result<Seen, Error> {

@@ -132,25 +132,26 @@ fn model_files(model_dir: &Path) -> Result<Vec<PathBuf>, Error> {
 
 /// The newest report of an earlier run on this model and these seeds, marked as stored.
 pub fn find<T: Stored>(model_dir: &Path, key: &str, sample: &Sample) -> Option<T> {
-    newest(candidates::<T>(model_dir), |measured| {
+    choose(candidates::<T>(model_dir), |measured| {
         measured.model == key && measured.sample() == *sample
     })
 }
 
-/// The newest report of an earlier run on this model, whatever the seeds, marked as stored.
-pub fn latest<T: Stored>(model_dir: &Path) -> Option<T> {
+/// The report on this model that rests on most scenes, the newest of several, marked as stored.
+pub fn best<T: Stored>(model_dir: &Path) -> Option<T> {
     let candidates = candidates::<T>(model_dir);
     // A large model's key takes seconds; most have no report.
     if candidates.is_empty() {
         return None;
     }
     let key = model_key::<T>(model_dir).ok()?;
-    newest(candidates, |measured| measured.model == key)
+    choose(candidates, |measured| measured.model == key)
 }
 
-fn newest<T: Stored>(reports: Vec<T>, fits: impl Fn(&Measured) -> bool) -> Option<T> {
+fn choose<T: Stored>(reports: Vec<T>, fits: impl Fn(&Measured) -> bool) -> Option<T> {
     let fitting = reports.into_iter().filter(|report| fits(report.measured()));
-    let mut report = fitting.max_by(|a, b| a.measured().date.cmp(&b.measured().date))?;
+    let rank = |report: &T| (report.measured().n_scenes, report.measured().date.clone());
+    let mut report = fitting.max_by_key(rank)?;
     report.measured_mut().stored = true;
     Some(report)
 }
@@ -241,6 +242,64 @@ fn date(seconds: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+    struct Figures(Measured);
+
+    impl Stored for Figures {
+        const NAME: &str = "figures";
+        const BESIDE: &str = "eval.json";
+        const DEFINITION: &str = "1";
+
+        fn measured(&self) -> &Measured {
+            &self.0
+        }
+
+        fn measured_mut(&mut self) -> &mut Measured {
+            &mut self.0
+        }
+    }
+
+    #[test]
+    fn of_several_reports_the_one_on_most_scenes_counts_then_the_newest() {
+        let report = |date: &str, n_scenes, model: &str| {
+            Figures(Measured {
+                date: date.into(),
+                build: String::new(),
+                first_seed: 0,
+                n_scenes,
+                held_out_style: false,
+                model: model.into(),
+                seconds: 1.0,
+                stored: false,
+            })
+        };
+        let reports = vec![
+            report("2026-01-02", 2, "a"),
+            report("2026-01-01", 300, "a"),
+            report("2026-01-03", 300, "a"),
+            report("2026-01-09", 999, "b"),
+        ];
+        let best = choose(reports.clone(), |measured| measured.model == "a").expect("a report");
+        assert_eq!((best.0.date.as_str(), best.0.stored), ("2026-01-03", true));
+        assert_eq!(choose(reports, |measured| measured.model == "c"), None);
+    }
+
+    #[test]
+    fn a_report_beside_a_model_does_not_make_it_another_one() {
+        let dir = std::env::temp_dir().join(format!("sightline-key-{}", std::process::id()));
+        std::fs::create_dir_all(&dir).expect("a folder");
+        let write = |name: &str, text: &str| std::fs::write(dir.join(name), text).expect("a file");
+        let key = || model_key::<Figures>(&dir).expect("a key");
+        write("config.json", "{}");
+        let before = key();
+        write("quantization.json", "{}");
+        write("eval.json", "{}");
+        assert_eq!(key(), before);
+        write("config.json", "{ }");
+        assert_ne!(key(), before);
+        let _ = std::fs::remove_dir_all(&dir);
+    }
 
     #[test]
     fn dates_are_the_calendar_s() {
