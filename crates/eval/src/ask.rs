@@ -103,7 +103,10 @@ pub fn score(
     for qa in chosen(scene) {
         let messages = [Message::user(1, &qa.question)];
         let how = (&model.vlm, &model.processor);
-        scores.extend(session.score(how, (&messages, images), &qa.answer, cancel)?);
+        match session.score(how, (&messages, images), &qa.answer, cancel) {
+            Err(vlm::Error::Cancelled) => return Err(Error::Cancelled),
+            scored => scores.extend(scored?),
+        }
     }
     Ok(scores)
 }
