@@ -36,7 +36,7 @@ impl Arguments {
                         words.next().ok_or(format!("--quantization needs a name. {USAGE}"))?;
                     let parsed = name.to_string_lossy().parse();
                     let wrong = |error| format!("--quantization: {error}. {USAGE}");
-                    arguments.open.quantization = parsed.map_err(wrong)?;
+                    arguments.open.quantization = Some(parsed.map_err(wrong)?);
                 }
                 Some(flag) if flag.starts_with("--") => {
                     return Err(format!("{flag} is not known. {USAGE}"));

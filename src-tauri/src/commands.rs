@@ -5,7 +5,8 @@ use std::sync::Mutex;
 
 use app::App;
 use app::api::{
-    ApiError, AppState, AskEvent, AskOptions, AskRequest, ImageRef, ModelCard, ModelRef,
+    ApiError, AppState, AskEvent, AskOptions, AskRequest, ImageRef, ModelCard, ModelRef, Progress,
+    Quantization, QuantizationCard,
 };
 use serde::Serialize;
 use tauri::ipc::{Channel, Invoke, InvokeBody, Request};
@@ -50,6 +51,10 @@ pub fn handler() -> impl Fn(Invoke<Wry>) -> bool + Send + Sync + 'static {
         models,
         open_model,
         pick_model,
+        quantization,
+        set_quantization,
+        measure_quantization,
+        cancel_measuring,
         pick_images,
         attach_paths,
         attach_bytes,
@@ -107,6 +112,35 @@ async fn pick_model(
     let app = app.inner().clone();
     let Some(folder) = dialogs::model_folder(&window).await else { return Ok(None) };
     blocking(move || app.open_model(&folder).map(Some)).await
+}
+
+#[tauri::command]
+async fn quantization(app: State<'_, App>) -> Result<QuantizationCard, ApiError> {
+    let app = app.inner().clone();
+    blocking(move || app.quantization()).await
+}
+
+#[tauri::command]
+async fn set_quantization(
+    app: State<'_, App>,
+    quantization: Quantization,
+) -> Result<ModelCard, ApiError> {
+    let app = app.inner().clone();
+    blocking(move || app.set_quantization(quantization)).await
+}
+
+#[tauri::command]
+async fn measure_quantization(
+    app: State<'_, App>,
+    on_event: Channel<Progress>,
+) -> Result<QuantizationCard, ApiError> {
+    let app = app.inner().clone();
+    blocking(move || app.measure_quantization(|progress| on_event.send(progress).is_ok())).await
+}
+
+#[tauri::command]
+fn cancel_measuring(app: State<'_, App>) {
+    app.cancel_measuring();
 }
 
 #[tauri::command]

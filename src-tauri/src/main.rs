@@ -27,7 +27,8 @@ fn main() -> std::process::ExitCode {
 }
 
 fn run(arguments: Arguments) -> tauri::Result<()> {
-    let app = App::open(arguments.open);
+    let settings = Some(app::settings_file());
+    let app = App::open(app::OpenOptions { settings, ..arguments.open });
     let missed = commands::attach(&app, &arguments.pictures).errors;
     let context = tauri::generate_context!();
     let window = tauri::Builder::default()

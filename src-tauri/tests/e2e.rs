@@ -72,6 +72,38 @@ async fn look_through_the_models_eyes(window: &Window) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn weights_are_held_in_fewer_bits_the_chat_goes_on_and_the_choice_is_kept() {
+    within(async {
+        let picture = window::picture("held in fewer bits.png");
+        let Some(window) = Window::open(&[&picture]).await else { return };
+        if !window.model_is_ready().await {
+            return window.close().await;
+        }
+        window.ask("What is in the picture?").await;
+        window.until("document.querySelectorAll('[data-testid=facts]').length === 1").await;
+        window.value("document.querySelector('[data-testid=model]').click()").await;
+        let rows = "document.querySelectorAll('[data-testid=quantization] tbody tr').length === 3";
+        window.until(rows).await;
+        window.look_at("[data-testid=quantization]").await;
+        window.keep("6-quantization").await;
+        window.value("document.querySelector('input[value=q8_0]').click()").await;
+        let held = "document.querySelector('[data-testid=model].ready small')?.textContent\
+            .includes('8 bits') === true";
+        window.until(held).await;
+        window.value("document.documentElement.dataset.theme = 'dark'").await;
+        window.keep("7-quantization-dark").await;
+        window.value("document.querySelector('dialog').close()").await;
+        window.ask("Where is it?").await;
+        window.until("document.querySelectorAll('[data-testid=facts]').length === 2").await;
+        window.close().await;
+        let Some(window) = Window::open(&[]).await else { return };
+        window.until(held).await;
+        window.close().await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_pasted_picture_joins_and_a_broken_one_is_explained() {
     within(async {
         let Some(window) = Window::open(&[]).await else { return };

@@ -187,6 +187,41 @@ fn a_cancelled_answer_stops_and_the_session_lives() {
     assert_same(&whole, &fresh, "after a cancel");
 }
 
+/// What a model says greedily it finds as likely as when it said it, whether or not the session
+/// still holds the prompt; and it finds another answer less likely.
+#[test]
+fn an_answer_is_scored_as_it_was_said() {
+    let dir: PathBuf = Path::new(env!("CARGO_MANIFEST_DIR")).join("../models/nano");
+    let config = Config::load(&dir).expect("a good config");
+    let processor = Processor::load(&dir, &config).expect("a good processor");
+    let vlm = Vlm::load(&dir, &Device::Cpu).expect("good weights");
+    let images = [vlm::processor::image::open(&dir.join("example.png")).expect("a picture")];
+    let messages = [Message::user(1, "What is in the picture?")];
+    let heads = || EvidenceHeads::load(&dir, &config).expect("heads");
+    let (model, cancel) = ((&vlm, &processor), Cancel::new());
+    let mut session = Session::new(heads());
+    let long = GenerateOptions { max_new_tokens: 64, ..Default::default() };
+    let answer = session.ask(model, (&messages, &images), &long, &cancel, &mut |_| {});
+    let answer = answer.expect("an answer");
+    assert_eq!(answer.stop, Stop::End);
+    let mut fresh = Session::new(heads());
+    for session in [&mut session, &mut fresh] {
+        let mut score = |text: &str| {
+            session.score(model, (&messages, &images), text, &cancel).expect("a score")
+        };
+        let scores = score(answer.text.trim());
+        assert_eq!(scores.len(), answer.steps.len() + 1, "each token and the end");
+        for (score, step) in scores.iter().zip(&answer.steps) {
+            assert!((score - step.logprob).abs() < 1e-3, "{score} {}", step.logprob);
+        }
+        let sum = |scores: Vec<f32>| scores.iter().sum::<f32>();
+        assert!(sum(score("A spoon and a zebra.")) < sum(scores) - 1.0);
+    }
+    cancel.cancel();
+    let stopped = fresh.score(model, (&messages, &images), "A dog.", &cancel);
+    assert!(matches!(stopped, Err(vlm::Error::Cancelled)), "{stopped:?}");
+}
+
 /// The model with packed weights gives nearly the logits of the exact one, from a fresh file,
 /// from the file of an earlier start, and from memory where no file can be written.
 #[test]
@@ -203,6 +238,8 @@ fn packed_weights_are_near_the_exact_ones_wherever_they_are_kept() {
     };
     let exact = logits(&Vlm::load(&dir, &Device::Cpu).expect("the shipped model"));
     let size = exact.iter().map(|v| v * v).sum::<f32>().sqrt();
+    let config = Config::load(&dir).expect("a good config");
+    let bytes = |quantization| Vlm::weight_bytes(&config, quantization).expect("a size");
     for (quantization, tolerance) in [(Quantization::Q8_0, 0.02), (Quantization::Q4_0, 0.3)] {
         let load = |cache: Option<&Path>| {
             let vlm = Vlm::load_quantized(&dir, &Device::Cpu, quantization, cache);
@@ -213,6 +250,7 @@ fn packed_weights_are_near_the_exact_ones_wherever_they_are_kept() {
         assert!(apart < tolerance * size, "{quantization:?}: {}", apart / size);
         assert!(apart > 0.0, "{quantization:?} changed nothing");
         assert_eq!(load(Some(cache.path())), fresh, "from the file");
+        assert!(3 * bytes(quantization) < bytes(Quantization::None), "{quantization:?}");
         assert_eq!(load(None), fresh, "in memory");
         let file =
             std::fs::read_dir(cache.path().join("packed")).unwrap().flatten().next().unwrap();

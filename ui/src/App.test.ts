@@ -172,3 +172,71 @@ test("what the model saw shows the pieces", async () => {
   await fireEvent.click(screen.getByRole("button", { name: "What the model saw" }));
   await screen.findByText(/192 × 192 pixels/);
 });
+
+async function modelPage(scene: string): Promise<{ workspace: Workspace; card: HTMLElement }> {
+  const { workspace } = open(scene);
+  await screen.findAllByTestId("suggestion");
+  await fireEvent.click(screen.getByTestId("model"));
+  const card = await screen.findByTestId("quantization");
+  await waitFor(() => expect(card.querySelectorAll("tbody tr")).toHaveLength(3));
+  return { workspace, card };
+}
+
+const format = (card: HTMLElement, value: string) =>
+  card.querySelector<HTMLInputElement>(`input[value="${value}"]`)!;
+
+test("the model's page tells what fewer bits take and cost", async () => {
+  const { card } = await modelPage("first");
+  const [plain, q8, q4] = [...card.querySelectorAll("tbody tr")].map((row) => row.textContent);
+  expect(plain).toContain("32 MB");
+  expect(q8).toContain("9.2 MB");
+  expect(q8).toContain("0.2 points better");
+  expect(q4).toContain("5.5 points lost");
+  // Not by colour alone.
+  expect(q4).toContain("more than may be lost");
+  expect(q8).not.toContain("more than may be lost");
+  expect(card.textContent).toContain("Measured 31 January 2026 on 300 drawn scenes");
+});
+
+test("a choice loads the model in that format, and the talk stays", async () => {
+  const { workspace, card } = await modelPage("full");
+  await answered();
+  await fireEvent.click(format(card, "q8_0"));
+  await waitFor(() => expect(workspace.card?.quantization).toBe("q8_0"));
+  expect(screen.getByTestId("model").textContent).toContain("8 bits");
+  expect(workspace.turns).toHaveLength(1);
+});
+
+test("a format that cannot be loaded is one error, and the mark goes back", async () => {
+  const { workspace, card } = await modelPage("refused");
+  await fireEvent.click(format(card, "q4_0"));
+  await screen.findByText(/ends in the middle of its data/);
+  expect(screen.getAllByTestId("error")).toHaveLength(1);
+  expect(workspace.card?.quantization).toBe("none");
+  await waitFor(() => expect(format(card, "none").checked).toBe(true));
+  expect(format(card, "q4_0").checked).toBe(false);
+});
+
+test("of quick choices the last one counts", async () => {
+  const { workspace, card } = await modelPage("first");
+  await fireEvent.click(format(card, "q8_0"));
+  await fireEvent.click(format(card, "q4_0"));
+  await waitFor(() => expect(workspace.card?.quantization).toBe("q4_0"));
+  await waitFor(() => expect(workspace.loading).toBe(false));
+  expect(format(card, "q4_0").checked).toBe(true);
+});
+
+test("a model that was not measured says so and can be", async () => {
+  const { card } = await modelPage("unmeasured");
+  const unmeasured = await screen.findByTestId("unmeasured");
+  expect(unmeasured.textContent).toContain("sightline eval quantization --model");
+  expect(card.textContent).toContain("32 MB");
+  expect(screen.getAllByLabelText("not measured")).toHaveLength(12);
+  await fireEvent.click(screen.getByRole("button", { name: "Measure" }));
+  await screen.findByLabelText("Measuring");
+  await fireEvent.click(screen.getByRole("button", { name: "Stop" }));
+  await screen.findByTestId("unmeasured");
+  expect(screen.queryByTestId("error")).toBeNull();
+  await fireEvent.click(screen.getByRole("button", { name: "Measure" }));
+  await waitFor(() => expect(card.textContent).toContain("300 drawn scenes"));
+});

@@ -12,6 +12,7 @@ import type {
   EvidenceView,
   ImageRef,
   ModelCard,
+  Quantization,
   Start,
   Timings,
   Word,
@@ -250,6 +251,12 @@ export class Workspace {
   async pickModel(): Promise<void> {
     const before = this.card;
     await this.#awaitModel(this.backend.pickModel().then((card) => card ?? before));
+  }
+
+  /** Loads the model again with its weights held so; false where it stays as it was. */
+  async setQuantization(quantization: Quantization): Promise<boolean> {
+    await this.#awaitModel(this.backend.setQuantization(quantization));
+    return this.modelError === null;
   }
 
   async #awaitModel(coming: Promise<ModelCard | null>): Promise<void> {

@@ -61,6 +61,7 @@ pub struct ModelCard {
     pub name: String,
     /// The folder it was read from.
     pub folder: String,
+    pub quantization: Quantization,
     /// Such as "SmolVLM" or "LLaVA".
     pub family: String,
     /// Number of weights.
@@ -79,6 +80,101 @@ pub struct ModelCard {
     pub examples: Vec<String>,
     /// How far the regions can be trusted, in one sentence.
     pub evidence: String,
+}
+
+/// How the weights are held in memory.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, TS)]
+#[ts(export_to = "bindings.ts")]
+#[serde(rename_all = "snake_case")]
+pub enum Quantization {
+    /// As exact as the checkpoint.
+    #[default]
+    None,
+    /// About 8 bits a weight.
+    Q8_0,
+    /// About 4 bits a weight.
+    Q4_0,
+}
+
+/// What each way of holding the weights takes and costs, for the loaded model.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, TS)]
+#[ts(export_to = "bindings.ts")]
+#[serde(rename_all = "camelCase")]
+pub struct QuantizationCard {
+    /// False where the device holds weights in its own precision only.
+    pub choosable: bool,
+    /// The unquantised one first.
+    pub formats: Vec<FormatCard>,
+    /// Absent until somebody has measured this very model.
+    pub measured: Option<Measurement>,
+    /// What to type in a terminal to measure it.
+    pub command: String,
+}
+
+/// One way of holding the weights. Figures are absent until they are measured.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, TS)]
+#[ts(export_to = "bindings.ts")]
+#[serde(rename_all = "camelCase")]
+pub struct FormatCard {
+    pub quantization: Quantization,
+    /// What the weights take in memory.
+    pub bytes: f64,
+    /// How much the true answers surprise it; at least 1, smaller is better.
+    pub perplexity: Option<FormatFigure>,
+    /// "Is there ...?": F1 of yes, 0..=1.
+    pub existence: Option<FormatFigure>,
+    /// Words whose strongest evidence lies in the right box, 0..=1.
+    pub evidence: Option<FormatFigure>,
+    /// Answers that are word for word the unquantised ones, 0..=1.
+    pub same_answer: Option<FormatFigure>,
+}
+
+/// One figure of one format.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, TS)]
+#[ts(export_to = "bindings.ts")]
+#[serde(rename_all = "camelCase")]
+pub struct FormatFigure {
+    pub value: f64,
+    /// Tokens, questions, words or answers judged.
+    pub n: u32,
+    /// Absent for the unquantised model itself.
+    pub loss: Option<Loss>,
+}
+
+/// What a format lost against the unquantised model.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, TS)]
+#[ts(export_to = "bindings.ts")]
+#[serde(rename_all = "camelCase")]
+pub struct Loss {
+    /// Of a share the points, 0..=1; of the perplexity the share by which it grew. Below 0 is
+    /// better.
+    pub lost: f64,
+    /// 95 % interval, over the same scenes in both formats.
+    pub interval: [f64; 2],
+    /// Whether it is no more than may be lost.
+    pub holds: bool,
+}
+
+/// When and on what figures were measured.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, TS)]
+#[ts(export_to = "bindings.ts")]
+#[serde(rename_all = "camelCase")]
+pub struct Measurement {
+    /// UTC, as "2026-01-31T12:00:00Z".
+    pub date: String,
+    /// Drawn scenes asked about, the same in every format.
+    pub scenes: u32,
+    /// Program version and machine.
+    pub build: String,
+}
+
+/// How far a measurement is.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, TS)]
+#[ts(export_to = "bindings.ts")]
+#[serde(rename_all = "camelCase")]
+pub struct Progress {
+    pub done: u32,
+    pub all: u32,
 }
 
 /// A model folder that can be opened.
@@ -299,6 +395,8 @@ pub fn export_bindings(dir: &std::path::Path) -> Result<(), ApiError> {
     let all = [
         AppState::export_all(&config),
         ModelRef::export_all(&config),
+        QuantizationCard::export_all(&config),
+        Progress::export_all(&config),
         AskRequest::export_all(&config),
         AskEvent::export_all(&config),
     ];

@@ -1,5 +1,7 @@
 //! [`App`]: every function of the application, callable from any thread, cheap to clone.
 
+mod quantization;
+
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
@@ -16,6 +18,7 @@ use crate::engine::{self, Job, Loaded, Question};
 use crate::failure::{api_error, failure};
 use crate::models;
 use crate::pictures::{Picture, Pictures, png};
+use crate::settings;
 use crate::telling::Teller;
 
 /// Jobs that may wait for the engine.
@@ -30,8 +33,10 @@ pub struct OpenOptions {
     pub model: Option<PathBuf>,
     /// "cpu", "cuda", "metal", or "auto" where empty.
     pub device: String,
-    /// How weights are held in memory.
-    pub quantization: vlm::Quantization,
+    /// How weights are held in memory; as it is remembered where absent.
+    pub quantization: Option<vlm::Quantization>,
+    /// Where the user's choices are remembered; nowhere where absent.
+    pub settings: Option<PathBuf>,
 }
 
 /// The running application. Clones share everything.
@@ -49,11 +54,19 @@ struct Shared {
     pictures: Mutex<Pictures>,
     chats: Mutex<Chats>,
     n_regenerated: std::sync::atomic::AtomicU64,
+    settings: Option<PathBuf>,
+    /// Packed weights run on the CPU only.
+    can_quantize: bool,
+    /// Stops the measurement that is running.
+    measuring: Mutex<Option<Cancel>>,
 }
 
 struct Model {
     state: ModelState,
     loaded: Option<Loaded>,
+    /// The folder that was asked for first, then the one that is loaded.
+    folder: Option<PathBuf>,
+    quantization: vlm::Quantization,
 }
 
 impl App {
@@ -68,22 +81,31 @@ impl App {
         let (jobs, queue) = sync_channel(MAX_QUEUE);
         let folder = options.model.map_or_else(models::shipped_model, Ok);
         let name = folder.as_ref().map(|folder| models::name_of(folder)).unwrap_or_default();
+        let can_quantize = device.as_ref().is_ok_and(candle_core::Device::is_cpu);
+        let remembered = options.settings.as_deref().map(settings::read).unwrap_or_default();
+        let remembered = if can_quantize { remembered.quantization } else { Default::default() };
+        let quantization = options.quantization.unwrap_or(remembered);
+        let state = ModelState::Loading { name };
+        let asked = folder.as_ref().ok().cloned();
+        let model = Model { state, loaded: None, folder: asked, quantization };
         let shared = Shared {
             device: device_name,
             jobs,
-            model: Mutex::new(Model { state: ModelState::Loading { name }, loaded: None }),
+            model: Mutex::new(model),
             settled: Condvar::new(),
             pictures: Mutex::new(Pictures::default()),
             chats: Mutex::new(Chats::new()),
             n_regenerated: Default::default(),
+            settings: options.settings,
+            can_quantize,
+            measuring: Mutex::default(),
         };
         let app = App { shared: Arc::new(shared) };
         match device {
             Ok(device) => {
-                let how = (device, options.quantization);
                 // Deep graphs are walked and dropped recursively.
                 let thread = std::thread::Builder::new().name("engine".into());
-                let spawned = thread.stack_size(64 << 20).spawn(|| engine::work(queue, how));
+                let spawned = thread.stack_size(64 << 20).spawn(|| engine::work(queue, device));
                 if let Err(error) = spawned {
                     let message = format!("the engine thread cannot start: {error}");
                     app.settle(Err(failure("engine", message, "Close other programs.")));
@@ -135,19 +157,8 @@ impl App {
 
     /// Loads another model and waits for it. On failure the one before stays.
     pub fn open_model(&self, folder: &Path) -> Result<ModelCard, ApiError> {
-        let before = {
-            let mut model = lock(&self.shared.model);
-            let name = models::name_of(folder);
-            std::mem::replace(&mut model.state, ModelState::Loading { name })
-        };
-        let result = self.load(folder);
-        if result.is_err() && matches!(before, ModelState::Ready(_)) {
-            lock(&self.shared.model).state = before;
-            self.shared.settled.notify_all();
-            return result.map(|loaded| loaded.card);
-        }
-        self.settle(result.clone());
-        result.map(|loaded| loaded.card)
+        let how = lock(&self.shared.model).quantization;
+        self.replace(folder, how)
     }
 
     /// Opens a picture from a file.
@@ -267,9 +278,10 @@ impl App {
         lock(&self.shared.chats).cancel(chat);
     }
 
-    /// Stops every answer: the window is closing.
+    /// Stops every answer and measurement: the window is closing.
     pub fn cancel_all(&self) {
         lock(&self.shared.chats).cancel_all();
+        self.cancel_measuring();
     }
 }
 
@@ -287,14 +299,38 @@ impl App {
         }
         let app = self.clone();
         std::thread::spawn(move || {
-            let loaded = app.load(&folder);
+            let how = lock(&app.shared.model).quantization;
+            let loaded = app.load(&folder, how);
             app.settle(loaded);
         });
     }
 
-    fn load(&self, folder: &Path) -> Result<Loaded, ApiError> {
+    /// Loads a model in place of the present one, which stays on failure.
+    fn replace(&self, folder: &Path, how: vlm::Quantization) -> Result<ModelCard, ApiError> {
+        let before = {
+            let mut model = lock(&self.shared.model);
+            let name = models::name_of(folder);
+            std::mem::replace(&mut model.state, ModelState::Loading { name })
+        };
+        let result = self.load(folder, how);
+        let mut model = lock(&self.shared.model);
+        match &result {
+            Ok(_) => (model.folder, model.quantization) = (Some(folder.to_path_buf()), how),
+            Err(_) if matches!(before, ModelState::Ready(_)) => {
+                model.state = before;
+                self.shared.settled.notify_all();
+                return result.map(|loaded| loaded.card);
+            }
+            Err(_) => {}
+        }
+        drop(model);
+        self.settle(result.clone());
+        result.map(|loaded| loaded.card)
+    }
+
+    fn load(&self, folder: &Path, how: vlm::Quantization) -> Result<Loaded, ApiError> {
         let (reply, result) = sync_channel(1);
-        let job = Job::Load { folder: folder.to_path_buf(), reply };
+        let job = Job::Load { folder: folder.to_path_buf(), how, reply };
         self.shared.jobs.send(job).map_err(|_| stopped())?;
         result.recv().map_err(|_| stopped())?
     }
@@ -428,6 +464,10 @@ fn device_name(device: &candle_core::Device) -> String {
         Ok(n) if device.is_cpu() => format!("{name}, {n} threads"),
         _ => name.to_string(),
     }
+}
+
+fn no_model() -> ApiError {
+    failure("no_model", "no model is loaded", "Open a model folder first.")
 }
 
 fn stopped() -> ApiError {

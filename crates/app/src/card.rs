@@ -16,7 +16,11 @@ use crate::models;
 const EXAMPLES: [&str; 3] =
     ["What is in the picture?", "How many things are there?", "What colour is it?"];
 
-pub(crate) fn card(folder: &Path, config: &Config, heads: &EvidenceHeads) -> ModelCard {
+pub(crate) fn card(
+    folder: &Path,
+    (config, heads): (&Config, &EvidenceHeads),
+    quantization: vlm::Quantization,
+) -> ModelCard {
     let readme = std::fs::read_to_string(folder.join("README.md")).unwrap_or_default();
     let shapes = vlm::Vlm::parameter_shapes(config).unwrap_or_default();
     let parameters = shapes.iter().map(|(_, shape)| shape.iter().product::<usize>() as f64).sum();
@@ -30,6 +34,7 @@ pub(crate) fn card(folder: &Path, config: &Config, heads: &EvidenceHeads) -> Mod
     ModelCard {
         name: models::name_of(folder),
         folder: folder.display().to_string(),
+        quantization: quantization.into(),
         family: family(config).into(),
         parameters,
         context_tokens: config.text_config.max_position_embeddings as u32,

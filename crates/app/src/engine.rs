@@ -10,11 +10,12 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender};
 use std::time::Instant;
 
+use candle_core::Device;
 use image::RgbImage;
 use vlm::explain::EvidenceHeads;
 use vlm::generate::{Answer, Cancel, Event, GenerateOptions, Session};
 use vlm::processor::{Message, Processor};
-use vlm::{Config, Vlm};
+use vlm::{Config, Quantization, Vlm};
 
 use crate::api::{ApiError, ModelCard};
 use crate::failure::{api_error, failure};
@@ -47,21 +48,18 @@ pub(crate) struct Question {
 }
 
 pub(crate) enum Job {
-    Load { folder: PathBuf, reply: SyncSender<Result<Loaded, ApiError>> },
+    Load { folder: PathBuf, how: Quantization, reply: SyncSender<Result<Loaded, ApiError>> },
     Ask { question: Question, reply: SyncSender<Result<Answer, ApiError>> },
 }
 
-/// Where a model runs, and how its weights are held.
-pub(crate) type How = (candle_core::Device, vlm::Quantization);
-
 /// The body of the thread: works until every sender is gone.
-pub(crate) fn work(jobs: Receiver<Job>, how: How) {
-    let mut engine = Engine { how, model: None, sessions: VecDeque::new(), n_loaded: 0 };
+pub(crate) fn work(jobs: Receiver<Job>, device: Device) {
+    let mut engine = Engine { device, model: None, sessions: VecDeque::new(), n_loaded: 0 };
     while let Ok(job) = jobs.recv() {
         // A face that is gone no longer waits for the reply; that is not an error.
         match job {
-            Job::Load { folder, reply } => {
-                let _ = reply.send(guarded(|| engine.load(&folder)));
+            Job::Load { folder, how, reply } => {
+                let _ = reply.send(guarded(|| engine.load(&folder, how)));
             }
             Job::Ask { question, reply } => {
                 let chat = question.chat;
@@ -83,7 +81,7 @@ fn guarded<T>(job: impl FnOnce() -> Result<T, ApiError>) -> Result<T, ApiError> 
 }
 
 struct Engine {
-    how: How,
+    device: Device,
     model: Option<Model>,
     /// Chat and its session, the latest last.
     sessions: VecDeque<(u32, Session)>,
@@ -97,9 +95,9 @@ struct Model {
 }
 
 impl Engine {
-    fn load(&mut self, folder: &Path) -> Result<Loaded, ApiError> {
+    fn load(&mut self, folder: &Path, how: Quantization) -> Result<Loaded, ApiError> {
         let begun = Instant::now();
-        let (model, card) = read(folder, &self.how)?;
+        let (model, card) = read(folder, &self.device, how)?;
         self.n_loaded += 1;
         let loaded = Loaded {
             number: self.n_loaded,
@@ -146,7 +144,7 @@ impl Engine {
     }
 }
 
-fn read(folder: &Path, (device, quantization): &How) -> Result<(Model, ModelCard), ApiError> {
+fn read(folder: &Path, device: &Device, how: Quantization) -> Result<(Model, ModelCard), ApiError> {
     if !folder.join("config.json").is_file() {
         return Err(failure(
             "model_missing",
@@ -159,8 +157,8 @@ fn read(folder: &Path, (device, quantization): &How) -> Result<(Model, ModelCard
         let heads = EvidenceHeads::load(folder, &config)?;
         let processor = Arc::new(Processor::load(folder, &config)?);
         let cache = vlm::cache_folder();
-        let vlm = Vlm::load_quantized(folder, device, *quantization, cache.as_deref())?;
-        let card = crate::card::card(folder, &config, &heads);
+        let vlm = Vlm::load_quantized(folder, device, how, cache.as_deref())?;
+        let card = crate::card::card(folder, (&config, &heads), how);
         Ok((Model { vlm, processor, heads }, card))
     };
     load().map_err(|error: vlm::Error| api_error(&error))

@@ -8,6 +8,7 @@ mod failure;
 
 mod card;
 mod models;
+mod settings;
 
 mod chats;
 mod pictures;
@@ -18,4 +19,5 @@ mod telling;
 pub use application::{App, OpenOptions};
 pub use failure::{api_error, failure};
 pub use models::{shipped_model, user_models};
+pub use settings::settings_file;
 pub use vlm::{Quantization, claim_cores};

@@ -62,8 +62,13 @@ pub(crate) fn name_of(folder: &Path) -> String {
     name.unwrap_or_else(|| folder.display().to_string())
 }
 
-/// The platform's data folder of this program, in it `models`.
+/// Where the user's own models are looked for.
 pub fn user_models() -> PathBuf {
+    data_folder().join("models")
+}
+
+/// The platform's data folder of this program.
+pub(crate) fn data_folder() -> PathBuf {
     let var = |name: &str| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
     let home = var("HOME").or_else(|| var("USERPROFILE")).unwrap_or_default();
     let data = match std::env::consts::OS {
@@ -71,7 +76,7 @@ pub fn user_models() -> PathBuf {
         "macos" => home.join("Library").join("Application Support"),
         _ => var("XDG_DATA_HOME").unwrap_or_else(|| home.join(".local").join("share")),
     };
-    data.join("sightline").join("models")
+    data.join("sightline")
 }
 
 /// SIGHTLINE_MODELS, then beside the program as it is installed, then the checkout.

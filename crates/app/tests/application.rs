@@ -2,7 +2,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-use app::api::{ApiError, AskEvent, AskOptions, AskRequest, ChatRole, ModelState};
+use app::api::{ApiError, AskEvent, AskOptions, AskRequest, ChatRole, ModelState, Quantization};
 use app::{App, OpenOptions};
 
 fn fixture(name: &str) -> PathBuf {
@@ -138,4 +138,85 @@ fn what_goes_wrong_is_said_and_nothing_is_lost() {
     assert_eq!(failed.code, "model_missing");
     assert!(matches!(app.state().model, ModelState::Ready(_)), "the old model stays");
     assert_eq!(code(app.regenerate(chat, AskOptions::default(), |_| true)), "nothing_to_repeat");
+}
+
+#[test]
+fn weights_are_held_as_chosen_the_chat_goes_on_and_the_choice_is_remembered() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let settings = Some(folder.path().join("settings.json"));
+    let options = || OpenOptions {
+        model: Some(fixture("smolvlm-llama-square")),
+        device: "cpu".into(),
+        settings: settings.clone(),
+        ..Default::default()
+    };
+    let app = App::open(options());
+    let card = app.wait_until_loaded().expect("the fixture loads");
+    assert_eq!(card.quantization, Quantization::None);
+    let (chat, image) = (app.new_chat(), picture(&app));
+    ask(&app, request(chat, "What is it?", &[image]), usize::MAX).1.expect("an answer");
+    let card = app.set_quantization(Quantization::Q4_0).expect("it loads in 4 bits");
+    assert_eq!(card.quantization, Quantization::Q4_0);
+    ask(&app, request(chat, "And now?", &[]), usize::MAX).1.expect("an answer in 4 bits");
+    assert_eq!(app.chat(chat).expect("the chat").messages.len(), 4);
+    let card = app.open_model(&fixture("llava-clip-llama")).expect("another model");
+    assert_eq!(card.quantization, Quantization::Q4_0, "the next model is held the same way");
+
+    let again = App::open(options()).wait_until_loaded().expect("it loads");
+    assert_eq!(again.quantization, Quantization::Q4_0, "remembered");
+    let said = OpenOptions { quantization: Some(app::Quantization::Q8_0), ..options() };
+    let card = App::open(said).wait_until_loaded().expect("it loads");
+    assert_eq!(card.quantization, Quantization::Q8_0, "what is said goes before it");
+    let nowhere = OpenOptions { settings: None, ..options() };
+    let card = App::open(nowhere).wait_until_loaded().expect("it loads");
+    assert_eq!(card.quantization, Quantization::None);
+}
+
+#[test]
+fn the_card_of_the_shipped_model_tells_what_quantising_costs() {
+    let model = Some(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models/nano"));
+    let app = App::open(OpenOptions { model, device: "cpu".into(), ..Default::default() });
+    app.wait_until_loaded().expect("the shipped model loads");
+    let card = app.quantization().expect("a card");
+    assert!(card.choosable && card.command.contains("eval quantization --model"));
+    let formats = &card.formats;
+    let kinds: Vec<Quantization> = formats.iter().map(|format| format.quantization).collect();
+    assert_eq!(kinds, [Quantization::None, Quantization::Q8_0, Quantization::Q4_0]);
+    assert!(formats[0].bytes > 3.0 * formats[1].bytes && formats[1].bytes > formats[2].bytes);
+    assert!(card.measured.expect("it was measured before it was shipped").scenes >= 300);
+    for format in formats {
+        let figures = [&format.perplexity, &format.existence, &format.evidence];
+        for figure in figures.into_iter().chain([&format.same_answer]) {
+            let figure = figure.as_ref().expect("a figure");
+            assert!(figure.n > 0 && figure.value > 0.0);
+            assert_eq!(figure.loss.is_none(), format.quantization == Quantization::None);
+            if let Some(loss) = &figure.loss {
+                assert!(loss.interval[0] <= loss.lost && loss.lost <= loss.interval[1], "{loss:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_model_that_was_never_measured_says_so_and_measuring_it_can_be_stopped() {
+    let app = open();
+    let folder = tempfile::tempdir().expect("a folder");
+    for file in std::fs::read_dir(fixture("smolvlm-llama-square")).expect("files").flatten() {
+        std::fs::copy(file.path(), folder.path().join(file.file_name())).expect("a copy");
+    }
+    // A space more makes it a model that nobody has measured.
+    let config = folder.path().join("config.json");
+    let text = std::fs::read_to_string(&config).expect("a config");
+    std::fs::write(&config, format!("{text} \n\n")).expect("a config");
+    app.open_model(folder.path()).expect("the copy loads");
+    let card = app.quantization().expect("a card");
+    assert!(card.measured.is_none());
+    assert!(card.formats.iter().all(|format| format.bytes > 0.0 && format.perplexity.is_none()));
+    let stopped = app.measure_quantization(|progress| {
+        assert!(progress.done <= progress.all);
+        false
+    });
+    assert_eq!(stopped.expect_err("nobody listened").code, "cancelled");
+    assert!(app.quantization().expect("a card").measured.is_none(), "half a measurement is none");
+    app.cancel_measuring();
 }

@@ -65,8 +65,8 @@ impl Ask {
     pub fn run(self) -> Result<(), Problem> {
         let (question, pictures) = self.split()?;
         let device = self.device.clone();
-        let quantization = self.quantization;
-        let app = App::open(OpenOptions { model: self.model.clone(), device, quantization });
+        let (model, quantization) = (self.model.clone(), Some(self.quantization));
+        let app = App::open(OpenOptions { model, device, quantization, settings: None });
         let images = pictures.iter().map(|path| Ok(app.attach_path(path)?.id));
         let images = images.collect::<Result<Vec<u32>, Problem>>()?;
         let card = app.wait_until_loaded()?;

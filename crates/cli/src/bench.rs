@@ -1,5 +1,4 @@
 //! `sightline bench` and `sightline eval speed`: speeds beside the peers'.
-use std::fmt::Display;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
@@ -9,9 +8,9 @@ use ::bench::report::Report;
 use ::bench::work::Order;
 use ::bench::{Error, Plan};
 use indicatif::{ProgressBar, ProgressStyle};
-use serde::Serialize;
 use vlm::generate::Cancel;
 
+use crate::measure::show;
 use crate::problem::Problem;
 
 /// Measure how fast models run here, beside llama.cpp and PyTorch on the same weights.
@@ -128,15 +127,6 @@ fn work(order: &str) -> Result<(), Problem> {
         let _ = serde_json::to_string(&sample).map(|line| writeln!(stdout, "{line}"));
     };
     ::bench::work::work(&order, &mut tell).map_err(problem)
-}
-
-fn show<R: Serialize + Display>(report: &R, json: bool) -> Result<(), Problem> {
-    let text = match json {
-        true => serde_json::to_string_pretty(report)
-            .map_err(|error| Problem::new(format!("the report: {error}"), ""))?,
-        false => report.to_string(),
-    };
-    crate::ask::print(&format!("{text}\n"))
 }
 
 fn problem(error: Error) -> Problem {

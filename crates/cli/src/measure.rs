@@ -1,8 +1,13 @@
-//! `sightline eval nano`: the shipped model's figures, printed.
+//! `sightline eval nano` and `eval quantization`: a model's figures, printed.
+use std::fmt::Display;
 use std::ops::Range;
 use std::path::PathBuf;
 
+use clap::builder::TypedValueParser;
+use eval::quantization::N_SCENES;
 use indicatif::{ProgressBar, ProgressStyle};
+use serde::Serialize;
+use vlm::generate::Cancel;
 
 use crate::problem::Problem;
 
@@ -26,32 +31,91 @@ pub struct Nano {
     model: Option<PathBuf>,
 }
 
+/// Measure what holding the weights in 8 or 4 bits costs a model.
+#[derive(clap::Args)]
+pub struct Quantization {
+    /// How many drawn scenes to ask about, each in every format.
+    #[arg(long, value_name = "N", default_value_t = N_SCENES, value_parser = count())]
+    scenes: u64,
+    /// Seed of the first scene; the first that no training has seen otherwise.
+    #[arg(long, value_name = "S", default_value_t = eval::HELD_OUT.start, value_parser = first())]
+    seed: u64,
+    /// Print one JSON object.
+    #[arg(long)]
+    json: bool,
+    /// Measure again even where a stored result is there.
+    #[arg(long)]
+    fresh: bool,
+    /// The model's folder; the shipped model otherwise.
+    #[arg(long, value_name = "DIR")]
+    model: Option<PathBuf>,
+}
+
 impl Nano {
     pub fn run(self) -> Result<(), Problem> {
         let folder = self.model.map_or_else(app::shipped_model, Ok)?;
         let seeds = self.seeds.unwrap_or(eval::HELD_OUT);
-        let cancel = vlm::generate::Cancel::new();
-        let stop = cancel.clone();
-        // Without the handler Ctrl-C simply ends the program.
-        let _ = ctrlc::set_handler(move || stop.cancel());
-        let bar = ProgressBar::new(seeds.end.saturating_sub(seeds.start));
-        let style = ProgressStyle::with_template("{bar:30} {pos}/{len} scenes, {eta} left");
-        bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
-        let progress = |done: u64, _all: u64| bar.set_position(done);
         let sample = eval::Sample { seeds, held_out_style: self.held_out_style };
-        let report = eval::nano(&folder, &sample, self.fresh, &progress, &cancel);
-        bar.finish_and_clear();
-        let report = report.map_err(|error| match error {
-            eval::Error::Vlm(error) => Problem::from(error),
-            error => Problem::new(error.to_string(), "Run it again with --fresh."),
-        })?;
-        let text = match self.json {
-            true => serde_json::to_string_pretty(&report)
-                .map_err(|error| Problem::new(format!("the report: {error}"), ""))?,
-            false => report.to_string().trim_end().to_string(),
+        let measure = |progress: &Progress, cancel: &Cancel| {
+            eval::nano(&folder, &sample, self.fresh, progress, cancel)
         };
-        crate::ask::print(&format!("{text}\n"))
+        show(&watched(measure)?, self.json)
     }
+}
+
+impl Quantization {
+    pub fn run(self) -> Result<(), Problem> {
+        let folder = self.model.map_or_else(app::shipped_model, Ok)?;
+        let seeds = self.seed..self.seed + self.scenes;
+        let measure = |progress: &Progress, cancel: &Cancel| {
+            eval::quantization(&folder, seeds, self.fresh, progress, cancel)
+        };
+        show(&watched(measure)?, self.json)
+    }
+}
+
+type Progress = dyn Fn(u64, u64) + Sync;
+
+/// Measures with a bar in the terminal; Ctrl-C stops it.
+fn watched<T>(
+    measure: impl FnOnce(&Progress, &Cancel) -> Result<T, eval::Error>,
+) -> Result<T, Problem> {
+    let cancel = Cancel::new();
+    let stop = cancel.clone();
+    // Without the handler Ctrl-C simply ends the program.
+    let _ = ctrlc::set_handler(move || stop.cancel());
+    let bar = ProgressBar::new(1);
+    let style = ProgressStyle::with_template("{bar:30} {pos}/{len} scenes, {eta} left");
+    bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+    let shown = bar.clone();
+    let progress = move |done: u64, all: u64| {
+        shown.set_length(all);
+        shown.set_position(done);
+    };
+    let result = measure(&progress, &cancel);
+    bar.finish_and_clear();
+    result.map_err(|error| match error {
+        eval::Error::Vlm(error) => Problem::from(error),
+        error => Problem::new(error.to_string(), "Run it again with --fresh."),
+    })
+}
+
+/// Prints a report as a table, or as one JSON object.
+pub fn show(report: &(impl Serialize + Display), json: bool) -> Result<(), Problem> {
+    let text = match json {
+        true => serde_json::to_string_pretty(report)
+            .map_err(|error| Problem::new(format!("the report: {error}"), ""))?,
+        false => report.to_string(),
+    };
+    crate::ask::print(&format!("{}\n", text.trim_end()))
+}
+
+fn count() -> impl TypedValueParser<Value = u64> {
+    clap::value_parser!(u64).range(1..=1_000_000)
+}
+
+fn first() -> impl TypedValueParser<Value = u64> {
+    clap::value_parser!(u64).range(..u64::MAX / 2)
 }
 
 fn seeds(text: &str) -> Result<Range<u64>, String> {

@@ -47,6 +47,12 @@ fn what_is_typed_wrongly_exits_with_2_and_a_hint() {
         "see `sightline --help`",
     );
     fails(
+        &["eval", "quantization", "--scenes", "0"],
+        2,
+        "invalid value '0' for '--scenes <N>': 0 is not in 1..=1000000",
+        "see `sightline --help`",
+    );
+    fails(
         &["eval", "nano", "--seeds", "9..3"],
         2,
         "invalid value '9..3' for '--seeds <A..B>': give two numbers with two dots between, \
@@ -96,6 +102,45 @@ fn json_has_the_promised_keys_and_greedy_is_repeatable() {
         let region = evidence["box"].is_array() && evidence["score"].is_number();
         assert!(evidence.is_null() || region, "{evidence}");
     }
+}
+
+#[test]
+fn the_cost_of_quantising_is_measured_kept_and_shown_again() {
+    let cache = tempfile::tempdir().expect("a folder");
+    let model = model();
+    let measure = |more: &[&str]| {
+        let arguments = [&["eval", "quantization", "--model", &model, "--scenes", "2"], more];
+        let mut command = Command::new(env!("CARGO_BIN_EXE_sightline"));
+        command.args(arguments.concat()).env("XDG_CACHE_HOME", cache.path());
+        let output = command.output().expect("the program starts");
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        text(&output.stdout)
+    };
+    let json =
+        |text: &str| -> serde_json::Value { serde_json::from_str(text).expect("one JSON object") };
+    let first = json(&measure(&["--json"]));
+    for figure in ["perplexity", "same_answer", "existence_f1", "existence_accuracy", "evidence"] {
+        for format in ["q8", "q4"] {
+            let found = &first[format!("{figure}_{format}")];
+            for key in ["value", "n", "interval", "baseline", "lost", "demand", "holds"] {
+                assert!(found.get(key).is_some(), "{figure}_{format}.{key} in {first}");
+            }
+        }
+    }
+    let perplexity = &first["perplexity_q8"];
+    let ratio = perplexity["value"].as_f64().unwrap() / perplexity["baseline"].as_f64().unwrap();
+    assert!((ratio - 1.0).abs() < 0.02, "8 bits change little: {ratio}");
+    assert!(perplexity["n"].as_u64().unwrap() > 20, "{perplexity}");
+    assert!(first["bytes_q4"].as_u64() < first["bytes_none"].as_u64());
+    assert_eq!(first["measured"]["stored"], false);
+    let again = json(&measure(&["--json"]));
+    assert_eq!(again["measured"]["stored"], true);
+    assert_eq!(again["measured"]["date"], first["measured"]["date"]);
+    assert_eq!(again["same_answer_q4"], first["same_answer_q4"]);
+    assert!(measure(&[]).contains("Stored: "), "the table says that it is stored");
+    let other = json(&measure(&["--json", "--seed", "10000500"]));
+    assert_eq!(other["measured"]["stored"], false, "other scenes are measured");
+    assert_eq!(json(&measure(&["--json", "--fresh"]))["measured"]["stored"], false);
 }
 
 #[test]

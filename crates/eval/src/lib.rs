@@ -6,10 +6,19 @@
 
 pub mod error;
 pub mod metric;
+mod sample;
+pub mod stored;
+
+mod ask;
+mod judge;
+mod region;
+
 pub mod nano;
+pub mod quantization;
 
 pub use error::Error;
 pub use metric::{Metric, Tally};
-pub use nano::report::{Measured, Report};
-pub use nano::stored;
-pub use nano::{HELD_OUT, Sample, nano};
+pub use nano::nano;
+pub use nano::report::Report;
+pub use quantization::quantization;
+pub use sample::{HELD_OUT, Sample};

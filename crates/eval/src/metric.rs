@@ -91,19 +91,8 @@ impl Tally {
         if value <= 0.0 || value >= 1.0 {
             return wilson(value, self.n());
         }
-        let mut random = SplitMix(0x5167_4713);
-        let n = self.scenes.len();
-        let mut values: Vec<f64> = (0..N_RESAMPLES)
-            .filter_map(|_| {
-                self.value_of((0..n).map(|_| random.below(n)).collect::<Vec<_>>().into_iter())
-            })
-            .collect();
-        values.sort_by(f64::total_cmp);
-        if values.is_empty() {
-            return [0.0, 1.0];
-        }
-        let at = |share: f64| values[((values.len() - 1) as f64 * share).round() as usize];
-        [at(0.025), at(0.975)]
+        let value_of = |scenes: &[usize]| self.value_of(scenes.iter().copied());
+        resampled(self.scenes.len(), value_of).unwrap_or([0.0, 1.0])
     }
 
     /// The finished metric.
@@ -121,8 +110,25 @@ impl Tally {
     }
 }
 
+/// 95 % percentile interval of a statistic over resampled scenes, the same for the same scenes;
+/// None where it has no value on any of them.
+pub fn resampled(n: usize, statistic: impl Fn(&[usize]) -> Option<f64>) -> Option<[f64; 2]> {
+    let mut random = SplitMix(0x5167_4713);
+    let mut scenes = vec![0; n];
+    let mut values: Vec<f64> = (0..N_RESAMPLES)
+        .filter_map(|_| {
+            scenes.iter_mut().for_each(|scene| *scene = random.below(n));
+            statistic(&scenes)
+        })
+        .collect();
+    values.sort_by(f64::total_cmp);
+    let last = values.len().checked_sub(1)?;
+    let at = |share: f64| values[(last as f64 * share).round() as usize];
+    Some([at(0.025), at(0.975)])
+}
+
 /// Wilson's score interval at 95 %.
-fn wilson(p: f64, n: usize) -> [f64; 2] {
+pub fn wilson(p: f64, n: usize) -> [f64; 2] {
     let (n, z) = (n as f64, 1.96);
     let centre = p + z * z / (2.0 * n);
     let half = z * (p * (1.0 - p) / n + z * z / (4.0 * n * n)).sqrt();

@@ -9,6 +9,7 @@
 mod options;
 mod pictures;
 mod sampler;
+mod score;
 
 pub use options::{Cancel, GenerateOptions, Timings};
 
@@ -103,7 +104,7 @@ impl Session {
     ) -> Result<Answer, Error> {
         let begun = Instant::now();
         let inputs = processor.prepare(messages, images)?;
-        check_context(vlm, &inputs)?;
+        check_context(vlm, &inputs, 0)?;
         let keys = self.pictures.keys(&inputs, images);
         let reused = self.reuse(&keys);
         let image_tokens = inputs.image_spans.iter().map(|span| span.tokens.len()).sum();
@@ -323,8 +324,9 @@ fn context_limit(vlm: &Vlm) -> usize {
     vlm.config.text_config.max_position_embeddings
 }
 
-fn check_context(vlm: &Vlm, inputs: &Inputs) -> Result<(), Error> {
-    let (tokens, limit) = (inputs.input_ids.len(), context_limit(vlm));
+/// Whether the prompt, `more` tokens after it and the next one fit.
+fn check_context(vlm: &Vlm, inputs: &Inputs, more: usize) -> Result<(), Error> {
+    let (tokens, limit) = (inputs.input_ids.len() + more, context_limit(vlm));
     if tokens < limit {
         return Ok(());
     }

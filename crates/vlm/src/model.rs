@@ -137,6 +137,14 @@ impl Vlm {
         Ok(recorder.asked)
     }
 
+    /// Bytes that the weights of such a model take in memory on a CPU.
+    pub fn weight_bytes(config: &Config, quantization: Quantization) -> Result<usize, Error> {
+        let mut recorder = Loader::recorder().quantized(quantization, None);
+        let tied = family::of(config).is_tied(config, None);
+        Self::build(config, &mut recorder, tied)?;
+        Ok(recorder.bytes())
+    }
+
     fn build(config: &Config, loader: &mut Loader, tied: bool) -> Result<Vlm, Error> {
         let family = family::of(config);
         let vision = &config.vision_config;

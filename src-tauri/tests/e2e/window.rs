@@ -71,6 +71,9 @@ impl Window {
         // WebKitWebDriver (2.50) never returns from taking a photograph.
         command.env("WEBKIT_DISABLE_DMABUF_RENDERER", "0");
         command.env("DISPLAY", display).stdout(Stdio::null());
+        // What the tests choose is not what the user chose.
+        let data = format!("{}/data-{}", env!("CARGO_TARGET_TMPDIR"), std::process::id());
+        command.env("XDG_DATA_HOME", data);
         let Ok(driver) = command.spawn() else {
             eprintln!("skipped: WebKitWebDriver is not installed (package webkit2gtk-driver)");
             return None;
@@ -141,6 +144,12 @@ impl Window {
         let there = PointerAction::MoveToElement { element, duration: None, x: 0.0, y: 0.0 };
         let mouse = MouseActions::new("mouse".into()).then(there);
         self.page.perform_actions(mouse).await.expect("a pointer");
+    }
+
+    /// Scrolls an element into sight.
+    pub async fn look_at(&self, css: &str) {
+        let script = format!("document.querySelector('{css}').scrollIntoView({{block: 'center'}})");
+        self.value(&script).await;
     }
 
     /// Pastes a file.

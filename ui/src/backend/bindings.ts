@@ -143,6 +143,44 @@ score: number,
 words: string, heatmap: HeatmapView, };
 
 /**
+ * One way of holding the weights. Figures are absent until they are measured.
+ */
+export type FormatCard = { quantization: Quantization, 
+/**
+ * What the weights take in memory.
+ */
+bytes: number, 
+/**
+ * How much the true answers surprise it; at least 1, smaller is better.
+ */
+perplexity: FormatFigure | null, 
+/**
+ * "Is there ...?": F1 of yes, 0..=1.
+ */
+existence: FormatFigure | null, 
+/**
+ * Words whose strongest evidence lies in the right box, 0..=1.
+ */
+evidence: FormatFigure | null, 
+/**
+ * Answers that are word for word the unquantised ones, 0..=1.
+ */
+sameAnswer: FormatFigure | null, };
+
+/**
+ * One figure of one format.
+ */
+export type FormatFigure = { value: number, 
+/**
+ * Tokens, questions, words or answers judged.
+ */
+n: number, 
+/**
+ * Absent for the unquantised model itself.
+ */
+loss: Loss | null, };
+
+/**
  * The attention over one picture.
  */
 export type HeatmapView = { rows: number, cols: number, 
@@ -177,13 +215,48 @@ tiles: Array<Tile>,
 example: boolean, };
 
 /**
+ * What a format lost against the unquantised model.
+ */
+export type Loss = { 
+/**
+ * Of a share the points, 0..=1; of the perplexity the share by which it grew. Below 0 is
+ * better.
+ */
+lost: number, 
+/**
+ * 95 % interval, over the same scenes in both formats.
+ */
+interval: [number, number], 
+/**
+ * Whether it is no more than may be lost.
+ */
+holds: boolean, };
+
+/**
+ * When and on what figures were measured.
+ */
+export type Measurement = { 
+/**
+ * UTC, as "2026-01-31T12:00:00Z".
+ */
+date: string, 
+/**
+ * Drawn scenes asked about, the same in every format.
+ */
+scenes: number, 
+/**
+ * Program version and machine.
+ */
+build: string, };
+
+/**
  * What the user should know about the model that answers.
  */
 export type ModelCard = { name: string, 
 /**
  * The folder it was read from.
  */
-folder: string, 
+folder: string, quantization: Quantization, 
 /**
  * Such as "SmolVLM" or "LLaVA".
  */
@@ -238,6 +311,37 @@ bytes: number, };
  * What the engine is doing about its model.
  */
 export type ModelState = { "type": "loading", name: string, } | { "type": "ready" } & ModelCard | { "type": "failed" } & ApiError;
+
+/**
+ * How far a measurement is.
+ */
+export type Progress = { done: number, all: number, };
+
+/**
+ * How the weights are held in memory.
+ */
+export type Quantization = "none" | "q8_0" | "q4_0";
+
+/**
+ * What each way of holding the weights takes and costs, for the loaded model.
+ */
+export type QuantizationCard = { 
+/**
+ * False where the device holds weights in its own precision only.
+ */
+choosable: boolean, 
+/**
+ * The unquantised one first.
+ */
+formats: Array<FormatCard>, 
+/**
+ * Absent until somebody has measured this very model.
+ */
+measured: Measurement | null, 
+/**
+ * What to type in a terminal to measure it.
+ */
+command: string, };
 
 /**
  * One piece of a picture as the model receives it.

@@ -1,13 +1,22 @@
 /**
  * A scripted application for looking at every state of the window in an ordinary browser and for
- * tests: `?scene=empty|loading|model-failed|first|busy|full|failed|two|seen`. Not in the window.
+ * tests, by `?scene=`: empty, loading, model-failed, first, busy, full, failed, two, seen, model,
+ * unmeasured, refused. Not in the window.
  */
 import type { AskEvent, AskRequest, Backend, ImageRef, Start, Word } from "./index.ts";
-import type { ApiError, EvidenceView, ModelCard } from "./bindings";
+import type {
+  ApiError,
+  EvidenceView,
+  FormatFigure,
+  ModelCard,
+  Quantization,
+  QuantizationCard,
+} from "./bindings";
 
 export const CARD: ModelCard = {
   name: "nano",
   folder: "models/nano",
+  quantization: "none",
   family: "SmolVLM",
   parameters: 9_400_000,
   contextTokens: 512,
@@ -27,6 +36,65 @@ export const CARD: ModelCard = {
   evidence:
     "Its regions were trained against drawn truth: the shown region holds the named thing " +
     "in about six of ten answers.",
+};
+
+const figure = (value: number, n: number, lost?: number, holds = true): FormatFigure => ({
+  value,
+  n,
+  loss: lost === undefined ? null : { lost, interval: [lost - 0.004, lost + 0.005], holds },
+});
+
+/** Measured: 8 bits lose nothing, 4 bits more of the evidence than they may. */
+export const QUANTIZATION: QuantizationCard = {
+  choosable: true,
+  command: 'sightline eval quantization --model "models/nano"',
+  measured: { date: "2026-01-31T12:00:00Z", scenes: 300, build: "0.1.0 (x86_64-linux)" },
+  formats: [
+    {
+      quantization: "none",
+      bytes: 32_400_000,
+      perplexity: figure(1.141, 11_097),
+      existence: figure(0.992, 628),
+      evidence: figure(0.865, 2596),
+      sameAnswer: figure(1, 2665),
+    },
+    {
+      quantization: "q8_0",
+      bytes: 9_200_000,
+      perplexity: figure(1.141, 11_097, 0.0002),
+      existence: figure(0.992, 628, 0),
+      evidence: figure(0.867, 2596, -0.002),
+      sameAnswer: figure(0.997, 2665, 0.003),
+    },
+    {
+      quantization: "q4_0",
+      bytes: 6_800_000,
+      perplexity: figure(1.15, 11_097, 0.008),
+      existence: figure(0.985, 628, 0.007),
+      evidence: figure(0.81, 2599, 0.055, false),
+      sameAnswer: figure(0.952, 2665, 0.048),
+    },
+  ],
+};
+
+/** The same model before anybody measured it. */
+const UNMEASURED: QuantizationCard = {
+  ...QUANTIZATION,
+  measured: null,
+  formats: QUANTIZATION.formats.map(({ quantization, bytes }) => ({
+    quantization,
+    bytes,
+    perplexity: null,
+    existence: null,
+    evidence: null,
+    sameAnswer: null,
+  })),
+};
+
+const REFUSED: ApiError = {
+  code: "model_weights",
+  message: "models/nano/model.safetensors ends in the middle of its data",
+  hint: "Download the model's weights again.",
 };
 
 export const FAILURE: ApiError = {
@@ -201,6 +269,7 @@ export function fake(query: URLSearchParams, paceMs = 90): FakeBackend {
   if (scene === "two") images.push(PICTURE(1, false), PICTURE(2, false));
   const asked: AskRequest[] = [];
   let cancelled = 0;
+  let measured = false;
   const never = () => new Promise<never>(() => {});
   const pause = () => new Promise((done) => setTimeout(done, paceMs));
 
@@ -248,6 +317,26 @@ export function fake(query: URLSearchParams, paceMs = 90): FakeBackend {
     models: async () => [
       { name: "nano", folder: CARD.folder, shipped: true, current: true, bytes: 2.1e7 },
     ],
+    quantization: async () =>
+      scene === "unmeasured" && !measured ? UNMEASURED : QUANTIZATION,
+    setQuantization: async (quantization: Quantization) => {
+      await pause();
+      if (scene === "refused") throw REFUSED;
+      return { ...CARD, quantization };
+    },
+    measureQuantization: async (on) => {
+      const before = cancelled;
+      for (let done = 1; done <= 9; done += 1) {
+        await pause();
+        if (cancelled !== before) throw { code: "cancelled", message: "it was stopped", hint: "" };
+        on({ done: done * 100, all: 900 });
+      }
+      measured = true;
+      return QUANTIZATION;
+    },
+    cancelMeasuring: async () => {
+      cancelled += 1;
+    },
     openModel: async () => CARD,
     pickModel: async () => null,
     pickImages: async () => {
@@ -289,7 +378,8 @@ export async function act(query: URLSearchParams): Promise<void> {
   if (scene === "seen") {
     document.querySelectorAll<HTMLElement>(".views button")[1]?.click();
   }
-  if (scene === "model") document.querySelector<HTMLElement>("[data-testid=model]")?.click();
+  if (["model", "unmeasured"].includes(scene ?? ""))
+    document.querySelector<HTMLElement>("[data-testid=model]")?.click();
   if (!["busy", "full", "failed", "two"].includes(scene ?? "")) return;
   document.querySelector<HTMLElement>("[data-testid=suggestion]")?.click();
   const word = query.get("word");

@@ -9,6 +9,9 @@ import type {
   ImageRef,
   ModelCard,
   ModelRef,
+  Progress,
+  Quantization,
+  QuantizationCard,
 } from "./bindings";
 
 export type * from "./bindings";
@@ -32,6 +35,13 @@ export interface Backend {
   openModel(folder: string): Promise<ModelCard>;
   /** Lets the user choose a folder; null when they closed the dialog. */
   pickModel(): Promise<ModelCard | null>;
+  /** What holding the weights in fewer bits takes and costs, for the loaded model. */
+  quantization(): Promise<QuantizationCard>;
+  /** Loads the model again with its weights held so; on failure it stays as it was. */
+  setQuantization(quantization: Quantization): Promise<ModelCard>;
+  /** Measures what they cost, in minutes, beside the model that answers. */
+  measureQuantization(on: (progress: Progress) => void): Promise<QuantizationCard>;
+  cancelMeasuring(): Promise<void>;
   /** Lets the user choose pictures in the system's dialog. */
   pickImages(): Promise<Attached>;
   /** A pasted or chosen file. */

@@ -5,7 +5,7 @@
 import { Channel, convertFileSrc, invoke } from "@tauri-apps/api/core";
 import { getCurrentWebview } from "@tauri-apps/api/webview";
 import type { Attached, Backend } from "./index.ts";
-import type { AskEvent } from "./bindings";
+import type { AskEvent, Progress } from "./bindings";
 
 export const tauri: Backend = {
   state: () => invoke("state"),
@@ -13,6 +13,11 @@ export const tauri: Backend = {
   models: () => invoke("models"),
   openModel: (folder) => invoke("open_model", { folder }),
   pickModel: () => invoke("pick_model"),
+  quantization: () => invoke("quantization"),
+  setQuantization: (quantization) => invoke("set_quantization", { quantization }),
+  measureQuantization: (on) =>
+    invoke("measure_quantization", { onEvent: new Channel<Progress>(on) }),
+  cancelMeasuring: () => invoke("cancel_measuring"),
   pickImages: () => invoke("pick_images"),
   attach: async (file) =>
     invoke("attach_bytes", new Uint8Array(await file.arrayBuffer()), {

@@ -3,6 +3,7 @@
 //! The JSON form is also the stored form, so that a shown number and a kept one cannot differ.
 
 use crate::metric::Metric;
+use crate::stored::{Measured, Stored};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -26,26 +27,18 @@ pub struct Report {
     pub measured: Measured,
 }
 
-/// When, how and on what a report was measured.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Measured {
-    /// UTC, as "2026-01-31T12:00:00Z".
-    pub date: String,
-    /// Program version, commit where known, machine.
-    pub build: String,
-    /// First scene seed.
-    pub first_seed: u64,
-    /// Number of scenes.
-    pub n_scenes: u64,
-    /// Whether they were drawn in the style that no training scene shows.
-    #[serde(default)]
-    pub held_out_style: bool,
-    /// SHA-256 over the model's files.
-    pub model: String,
-    /// Wall time of the measurement.
-    pub seconds: f64,
-    /// Whether this was read from an earlier run.
-    pub stored: bool,
+impl Stored for Report {
+    const NAME: &str = "nano";
+    const BESIDE: &str = "eval.json";
+    const DEFINITION: &str = "2";
+
+    fn measured(&self) -> &Measured {
+        &self.measured
+    }
+
+    fn measured_mut(&mut self) -> &mut Measured {
+        &mut self.measured
+    }
 }
 
 impl Report {
@@ -80,16 +73,7 @@ impl fmt::Display for Report {
         for (name, metric) in &self.further {
             write_row(f, name, metric)?;
         }
-        let Measured { date, build, first_seed, n_scenes, seconds, stored, .. } = &self.measured;
-        let style = if self.measured.held_out_style { ", held-out style" } else { "" };
-        let how = if *stored { "Stored" } else { "Measured now" };
-        let last = first_seed + n_scenes;
-        let on = format!("seeds {first_seed}..{last}{style}");
-        write!(f, "\n{how}: {date}, build {build}, {on}, {seconds:.0} s")?;
-        if *stored {
-            write!(f, " (--fresh measures again)")?;
-        }
-        Ok(())
+        write!(f, "\n{}", self.measured)
     }
 }
 

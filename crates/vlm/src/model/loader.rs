@@ -3,6 +3,8 @@
 //! The same code that builds a model also lists its parameters and plans what is packed: a loader
 //! that only looks records every name and shape it is asked for. It knows no architecture.
 
+use std::collections::HashSet;
+
 use candle_core::{DType, Device, Tensor};
 use kernels::quant::{Format, GROUP};
 
@@ -63,6 +65,15 @@ impl Loader {
             Some(tensors) => tensors.take(name, dims),
             None => Ok(Tensor::zeros((), DType::F32, &Device::Cpu)?.broadcast_as(dims)?),
         }
+    }
+
+    /// What was asked for as it is held: the matrices packed, all else in f32.
+    pub(crate) fn bytes(&self) -> usize {
+        let parts = self.matrices.iter().flat_map(|matrix| &matrix.parts);
+        let packed: HashSet<&str> = parts.map(|(name, _)| name.as_str()).collect();
+        let dense = self.asked.iter().filter(|(name, _)| !packed.contains(name.as_str()));
+        let dense = dense.map(|(_, dims)| 4 * dims.iter().product::<usize>());
+        dense.sum::<usize>() + self.matrices.iter().map(Matrix::len).sum::<usize>()
     }
 
     /// Errors with every missing, unexpected and misshaped tensor.

@@ -83,7 +83,8 @@ impl Matrix {
         names.join("+")
     }
 
-    fn len(&self) -> usize {
+    /// Bytes of its packed form.
+    pub(crate) fn len(&self) -> usize {
         packed_len(self.format, self.rows(), self.cols)
     }
 

@@ -2,14 +2,15 @@
 //!
 //! It does not know how the judgements of many scenes become figures.
 
-use super::judge;
-use super::region::Regions;
 use crate::Error;
+use crate::judge;
+use crate::region::Regions;
 use scenes::{Colour, Mention, Qa, QaKind, Scene};
-use vlm::Vlm;
+use std::path::Path;
 use vlm::explain::{Evidence, EvidenceHeads};
 use vlm::generate::{Answer, Cancel, GenerateOptions, Session, Stop};
 use vlm::processor::{Message, Processor};
+use vlm::{Config, Quantization, Vlm};
 
 /// Answers are short; a model that goes on has lost its thread.
 const MAX_NEW_TOKENS: usize = 64;
@@ -20,6 +21,26 @@ pub struct Model {
     pub processor: Processor,
     pub heads: EvidenceHeads,
     pub regions: Option<Regions>,
+}
+
+impl Model {
+    /// Reads a model folder, its weights held as `quantization` says, on the CPU.
+    pub fn load(model_dir: &Path, quantization: Quantization) -> Result<Model, Error> {
+        let config = Config::load(model_dir)?;
+        let processor = Processor::load(model_dir, &config)?;
+        let heads = EvidenceHeads::load(model_dir, &config)?;
+        let regions = Regions::load(model_dir, &processor)?;
+        let (device, cache) = (candle_core::Device::Cpu, vlm::cache_folder());
+        let vlm = Vlm::load_quantized(model_dir, &device, quantization, cache.as_deref())?;
+        Ok(Model { vlm, processor, heads, regions })
+    }
+}
+
+/// What was heard about one scene.
+pub struct Heard {
+    pub trials: Vec<Trial>,
+    /// The text of every answer, in the order of the questions.
+    pub answers: Vec<String>,
 }
 
 /// One judged question, region or word.
@@ -42,29 +63,56 @@ impl Trial {
     }
 }
 
-/// Everything judged about one scene.
+/// Asks everything about one scene. In one session the picture is encoded once.
 ///
 /// Errors: those of the engine; `Error::Cancelled` when the user stops.
-pub fn ask(model: &Model, scene: &Scene, cancel: &Cancel) -> Result<Vec<Trial>, Error> {
-    let mut trials = Vec::new();
+pub fn ask(
+    model: &Model,
+    session: &mut Session,
+    scene: &Scene,
+    cancel: &Cancel,
+) -> Result<Heard, Error> {
+    let (mut trials, mut answers) = (Vec::new(), Vec::new());
     if let Some(regions) = model.regions.as_ref().filter(|_| !scene.objects.is_empty()) {
         let said = regions.name(&model.vlm, &model.processor, scene)?;
         for (object, said) in scene.objects.iter().zip(said) {
             trials.push(Trial::answer("region_top1", said == object.class, &object.name));
         }
     }
-    // One conversation after the other over the same picture: it is encoded once.
-    let mut session = Session::new(model.heads.clone());
-    for qa in chosen(scenes::questions(scene, scene.seed)) {
-        let answer = answer(model, &mut session, (scene, &qa.question), cancel)?;
+    for qa in chosen(scene) {
+        let answer = answer(model, session, (scene, &qa.question), cancel)?;
         judge_answer(&qa, &answer.text, &mut trials);
         judge_evidence(&qa, &answer, scene, &mut trials);
+        answers.push(answer.text);
     }
-    Ok(trials)
+    Ok(Heard { trials, answers })
+}
+
+/// How likely the model finds the true answers to the same questions: for each token of theirs,
+/// the natural logarithm of its probability.
+///
+/// Errors: as [`ask`].
+pub fn score(
+    model: &Model,
+    session: &mut Session,
+    scene: &Scene,
+    cancel: &Cancel,
+) -> Result<Vec<f32>, Error> {
+    let images = std::slice::from_ref(&scene.image);
+    let mut scores = Vec::new();
+    for qa in chosen(scene) {
+        let messages = [Message::user(1, &qa.question)];
+        let how = (&model.vlm, &model.processor);
+        match session.score(how, (&messages, images), &qa.answer, cancel) {
+            Err(vlm::Error::Cancelled) => return Err(Error::Cancelled),
+            scored => scores.extend(scored?),
+        }
+    }
+    Ok(scores)
 }
 
 /// The first question of each kind, "yes" and "no" apart.
-fn chosen(all: Vec<Qa>) -> Vec<Qa> {
+fn chosen(scene: &Scene) -> Vec<Qa> {
     let mut kinds = Vec::new();
     let mut first = |qa: &Qa| {
         let kind = (qa.kind, qa.answer.starts_with("Yes"));
@@ -72,7 +120,7 @@ fn chosen(all: Vec<Qa>) -> Vec<Qa> {
         kinds.push(kind);
         new
     };
-    all.into_iter().filter(|qa| first(qa)).collect()
+    scenes::questions(scene, scene.seed).into_iter().filter(|qa| first(qa)).collect()
 }
 
 fn answer(
