@@ -182,7 +182,7 @@ fn multiply<C: Tiles>(tile: &Tile<C::Activation>, sums: &mut [[f32; GROUP]]) {
 #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
 fn rows<C: Tiles>(tile: &Tile<C::Activation>, sums: &mut [[f32; GROUP]]) {
     assert!((SIDE..=MAX_ROWS).contains(&sums.len()));
-    let n = tile.checked::<C>(sums.len());
+    let n = tile.checked::<C>(sums.len(), sums);
     let stride = n * BLOCK * size_of::<C::Activation>();
     let tiles = [0, sums.len() - SIDE];
     let mut totals = [[_mm512_setzero_ps(); SIDE]; 2];

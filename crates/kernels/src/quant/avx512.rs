@@ -89,7 +89,7 @@ pub(super) fn multiply<C: Dots>(tile: &Tile<C::Activation>, sums: &mut [[f32; GR
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
 fn rows<C: Dots, const R: usize>(tile: &Tile<C::Activation>, sums: &mut [[f32; GROUP]]) {
-    let n = tile.checked::<C>(R);
+    let n = tile.checked::<C>(R, sums);
     let row_steps = n * BLOCK * size_of::<C::Activation>() / 4;
     let mut totals = [_mm512_setzero_ps(); R];
     for b in 0..n {

@@ -35,12 +35,16 @@ impl<A> Tile<'_, A> {
         }
     }
 
-    /// The number of blocks, once all that `rows` rows read is known to be there.
+    /// The number of blocks, once all that `rows` rows read and write is known to be there.
     #[inline(always)]
-    pub fn checked<C: Coding<Activation = A>>(&self, rows: usize) -> usize {
+    pub fn checked<C>(&self, rows: usize, sums: &[[f32; GROUP]]) -> usize
+    where
+        C: Coding<Activation = A>,
+    {
         let n = self.n_blocks;
         assert!(self.x.len() == rows * n * BLOCK && self.blocks.len() == n * C::BLOCK_BYTES);
         assert!(self.scales.len() == rows * n && self.starts.len() == rows * n);
+        assert!(sums.len() == rows);
         n
     }
 }
