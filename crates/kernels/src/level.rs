@@ -21,7 +21,7 @@ pub enum Level {
     Avx512Vnni,
     /// AVX-512 with bf16 dot products.
     Avx512Bf16,
-    /// AMX bf16 tiles, allowed by the operating system.
+    /// AMX tiles of bf16 and of bytes, allowed by the operating system.
     Amx,
 }
 
@@ -86,15 +86,15 @@ fn detect() -> Level {
     }
 }
 
-/// AMX: the processor has bf16 tiles and Linux lets this process use them.
+/// AMX: the processor has tiles of both kinds and Linux lets this process use them.
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 fn has_tiles() -> bool {
     const ARCH_PRCTL: u64 = 158;
     const ARCH_REQ_XCOMP_PERM: u64 = 0x1023;
     const XFEATURE_XTILEDATA: u64 = 18;
-    // CPUID leaf 7: EDX bit 22 is AMX-BF16, bit 24 is AMX-TILE.
-    let edx = std::arch::x86_64::__cpuid_count(7, 0).edx;
-    if edx & (1 << 22) == 0 || edx & (1 << 24) == 0 {
+    // CPUID leaf 7: EDX bit 22 is AMX-BF16, bit 24 is AMX-TILE, bit 25 is AMX-INT8.
+    const NEEDED: u32 = 1 << 22 | 1 << 24 | 1 << 25;
+    if std::arch::x86_64::__cpuid_count(7, 0).edx & NEEDED != NEEDED {
         return false;
     }
     let answer: i64;

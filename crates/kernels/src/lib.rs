@@ -1,5 +1,5 @@
 //! Vector and matrix kernels over plain `f32` slices, each with a portable body and faster ones
-//! chosen at run time (AVX2, AVX-512, AVX512-BF16, AMX tiles, NEON).
+//! chosen at run time (AVX2, AVX-512 with its dot products, AMX tiles, NEON).
 //!
 //! Why: stock CPU kernels spend most of a training step outside the matrix product. These take
 //! whole rows at a time, make few passes over memory and keep nothing that can be recomputed.
@@ -8,6 +8,8 @@
 mod level;
 #[macro_use]
 mod simd;
+#[cfg(target_arch = "x86_64")]
+mod amx;
 mod buffer;
 mod math;
 mod parallel;

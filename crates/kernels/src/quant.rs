@@ -10,6 +10,8 @@
 //! Shapes: `M` rows of activations, `N` outputs, `K` inner elements.
 
 #[cfg(target_arch = "x86_64")]
+mod amx;
+#[cfg(target_arch = "x86_64")]
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;

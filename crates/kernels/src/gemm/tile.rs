@@ -178,39 +178,19 @@ mod amx {
 
     use super::super::pack::PackedLine;
     use super::super::{RawOut, Start};
+    use crate::amx::Shapes;
     use std::arch::asm;
 
-    #[repr(C, align(64))]
-    struct Shapes {
-        palette: u8,
-        start_row: u8,
-        reserved: [u8; 14],
-        bytes_per_row: [u16; 16],
-        rows: [u8; 16],
-    }
-
-    const SHAPES: Shapes = {
-        let mut bytes_per_row = [0; 16];
-        let mut rows = [0; 16];
-        let mut i = 0;
-        while i < 8 {
-            bytes_per_row[i] = 64;
-            rows[i] = 16;
-            i += 1;
-        }
-        Shapes { palette: 1, start_row: 0, reserved: [0; 14], bytes_per_row, rows }
-    };
+    const SHAPES: &Shapes = &Shapes::new([(16, 64); 8]);
 
     pub(super) fn configure() {
-        static SHARED: Shapes = SHAPES;
-        // SAFETY: called only at level Amx, so the instruction exists and is allowed; it reads
-        // the 64 bytes of a static.
-        unsafe { asm!("ldtilecfg [{0}]", in(reg) &raw const SHARED, options(nostack)) };
+        // SAFETY: called only at level Amx.
+        unsafe { crate::amx::configure(SHAPES) };
     }
 
     pub(super) fn release() {
         // SAFETY: called only after `configure`.
-        unsafe { asm!("tilerelease", options(nostack)) };
+        unsafe { crate::amx::release() };
     }
 
     /// A whole 32 × 32 block.

@@ -19,7 +19,7 @@ fn q8(tile: &Tile<i16>, sums: &mut [[f32; GROUP]]) {
 
 #[target_feature(enable = "avx2,fma,f16c")]
 fn q8_rows<const R: usize>(tile: &Tile<i16>, sums: &mut [[f32; GROUP]]) {
-    let n = tile.checked::<Q8>(R);
+    let n = tile.checked::<Q8>(R, sums);
     let mut totals = [[_mm256_setzero_ps(); 2]; R];
     for b in 0..n {
         let mut acc = [[_mm256_setzero_si256(); 2]; R];
@@ -58,7 +58,7 @@ fn q4(tile: &Tile<i8>, sums: &mut [[f32; GROUP]]) {
 
 #[target_feature(enable = "avx2,fma,f16c")]
 fn q4_rows<const R: usize>(tile: &Tile<i8>, sums: &mut [[f32; GROUP]]) {
-    let n = tile.checked::<Q4>(R);
+    let n = tile.checked::<Q4>(R, sums);
     let (low, ones) = (_mm256_set1_epi8(15), _mm256_set1_epi16(1));
     let mut totals = [[_mm256_setzero_ps(); 2]; R];
     for b in 0..n {

@@ -18,13 +18,13 @@ pub(super) const BODIES: Bodies = Bodies {
 };
 
 /// Rows that [`multiply`] takes at once.
-const MAX_ROWS: usize = 8;
+pub(super) const MAX_ROWS: usize = 8;
 
 /// Bytes of quants that [`Dots::weights`] takes.
-const LINE: usize = 64;
+pub(super) const LINE: usize = 64;
 
 /// What differs between the formats.
-trait Dots: Coding {
+pub(super) trait Dots: Coding {
     /// A line of quants as the weights of two steps. A step takes four bytes of activations.
     ///
     /// # Safety
@@ -83,13 +83,13 @@ impl Dots for Q4 {
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
-fn multiply<C: Dots>(tile: &Tile<C::Activation>, sums: &mut [[f32; GROUP]]) {
+pub(super) fn multiply<C: Dots>(tile: &Tile<C::Activation>, sums: &mut [[f32; GROUP]]) {
     for_rows!(sums: 1 2 3 4 5 6 7 8, R => rows::<C, R>(tile, sums));
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
 fn rows<C: Dots, const R: usize>(tile: &Tile<C::Activation>, sums: &mut [[f32; GROUP]]) {
-    let n = tile.checked::<C>(R);
+    let n = tile.checked::<C>(R, sums);
     let row_steps = n * BLOCK * size_of::<C::Activation>() / 4;
     let mut totals = [_mm512_setzero_ps(); R];
     for b in 0..n {
@@ -128,7 +128,7 @@ fn rows<C: Dots, const R: usize>(tile: &Tile<C::Activation>, sums: &mut [[f32; G
 /// What the sums of a block begin with: the two halves of a start together.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw")]
-fn start(start: i32) -> __m512i {
+pub(super) fn start(start: i32) -> __m512i {
     _mm512_madd_epi16(_mm512_set1_epi32(start), _mm512_set1_epi16(1))
 }
 
@@ -138,7 +138,7 @@ fn start(start: i32) -> __m512i {
 /// `block` points to them.
 #[inline]
 #[target_feature(enable = "avx512f")]
-unsafe fn scales(block: *const u8) -> __m512 {
+pub(super) unsafe fn scales(block: *const u8) -> __m512 {
     // SAFETY: sixteen f16 scales are read, as the caller promises.
     _mm512_cvtph_ps(unsafe { _mm256_loadu_si256(block.cast()) })
 }
@@ -146,7 +146,7 @@ unsafe fn scales(block: *const u8) -> __m512 {
 /// `total + dots · scales`, for a block's integer sums and the scale of the row's activations.
 #[inline]
 #[target_feature(enable = "avx512f")]
-fn add_scaled(total: __m512, dots: __m512i, scales: __m512, x_scale: f32) -> __m512 {
+pub(super) fn add_scaled(total: __m512, dots: __m512i, scales: __m512, x_scale: f32) -> __m512 {
     let scales = _mm512_mul_ps(scales, _mm512_set1_ps(x_scale));
     _mm512_add_ps(total, _mm512_mul_ps(_mm512_cvtepi32_ps(dots), scales))
 }

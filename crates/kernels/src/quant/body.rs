@@ -8,7 +8,7 @@ use super::q8::Q8;
 use super::{BLOCK, Coding, GROUP, SCALES};
 
 /// Rows of the largest tile.
-pub(super) const MAX_ROWS: usize = 8;
+pub(super) const MAX_ROWS: usize = 32;
 
 /// What a body reads: some rows of rounded activations and one group's blocks.
 pub(super) struct Tile<'a, A> {
@@ -35,12 +35,16 @@ impl<A> Tile<'_, A> {
         }
     }
 
-    /// The number of blocks, once all that `rows` rows read is known to be there.
+    /// The number of blocks, once all that `rows` rows read and write is known to be there.
     #[inline(always)]
-    pub fn checked<C: Coding<Activation = A>>(&self, rows: usize) -> usize {
+    pub fn checked<C>(&self, rows: usize, sums: &[[f32; GROUP]]) -> usize
+    where
+        C: Coding<Activation = A>,
+    {
         let n = self.n_blocks;
         assert!(self.x.len() == rows * n * BLOCK && self.blocks.len() == n * C::BLOCK_BYTES);
         assert!(self.scales.len() == rows * n && self.starts.len() == rows * n);
+        assert!(sums.len() == rows);
         n
     }
 }
@@ -71,7 +75,9 @@ pub(super) fn bodies() -> Bodies {
     use crate::Level;
     match crate::level() {
         #[cfg(target_arch = "x86_64")]
-        Level::Avx512Vnni | Level::Avx512Bf16 | Level::Amx => super::avx512::BODIES,
+        Level::Amx => super::amx::BODIES,
+        #[cfg(target_arch = "x86_64")]
+        Level::Avx512Vnni | Level::Avx512Bf16 => super::avx512::BODIES,
         #[cfg(target_arch = "x86_64")]
         Level::Avx2 | Level::Avx512 => super::avx2::BODIES,
         #[cfg(target_arch = "aarch64")]

@@ -209,7 +209,7 @@ unsafe fn rows<D: Dots, const R: usize>(
     tile: &Tile<<D::C as Coding>::Activation>,
     sums: &mut [[f32; GROUP]],
 ) {
-    let n = tile.checked::<D::C>(R);
+    let n = tile.checked::<D::C>(R, sums);
     // SAFETY: checked above: R rows of n blocks, and b is below n; the rest is promised.
     unsafe {
         let mut totals = [[vdupq_n_f32(0.0); 4]; R];
