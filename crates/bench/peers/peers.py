@@ -1,4 +1,4 @@
-"""Times llama.cpp, PyTorch + transformers and mistral.rs on the weights that `sightline bench` made.
+"""Times other engines on the weights that `sightline bench` made: llama.cpp, PyTorch, mistral.rs.
 
 `sightline bench --peers` starts this script and reads its standard output, which carries nothing
 but JSON objects, one a line; what the libraries say goes to standard error. Four commands:
@@ -27,9 +27,11 @@ import tempfile
 import time
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any, Callable, Iterator, NamedTuple, NoReturn
+from typing import Any, Iterator, NoReturn
 
 from convert import convert
+from timing import Step, memory_mib, timed
+from training import train
 
 TILE = 512
 PICTURE = 2048
@@ -41,39 +43,11 @@ CONTEXT = 2048
 WORKS = "load,encode,prefill_512,prefill_1100,decode,first_token_tile,first_token_picture"
 
 
-class Step(NamedTuple):
-    """One thing to time: `reset` is run before each repeat, off the clock.
-
-    What tells its own seconds is believed.
-    """
-
-    run: Callable[[], Any]
-    reset: Callable[[], Any] = lambda: None
-    facts: dict[str, Any] = {}
-
-
 def claim_stdout() -> Any:
     """Keeps standard output for JSON and sends everything else written there to standard error."""
     kept = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
     return kept
-
-
-def timed(step: Step, repeats: int, warm_up: bool) -> list[float]:
-    seconds = []
-    for _ in range(repeats + warm_up):
-        step.reset()
-        start = time.perf_counter()
-        told = step.run()
-        seconds.append(told if isinstance(told, float) else time.perf_counter() - start)
-    return seconds[warm_up:]
-
-
-def memory_mib(field: str) -> float:
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith(field + ":"):
-            return round(int(line.split()[1]) / 1024, 1)
-    raise RuntimeError(f"/proc/self/status has no {field}")
 
 
 def read_through(paths: list[Path]) -> None:
@@ -110,9 +84,6 @@ def info() -> dict[str, str | None]:
         except Exception:
             versions[name] = None
     return versions
-
-
-# Conversion to GGUF.
 
 
 # The engines. Each has load, encode, prefill, decode and first_token.
@@ -440,43 +411,6 @@ def run(args: argparse.Namespace) -> Iterator[dict[str, Any]]:
                 trials = (1, False) if work == "first_token_picture" else (args.repeats, True)
                 yield {"work": work, "seconds": timed(step, *trials), **step.facts}
     yield {"work": "memory", "peak_mib": memory_mib("VmHWM"), "before_mib": before}
-
-
-def train(args: argparse.Namespace) -> dict[str, Any]:
-    import torch
-    from transformers import SmolVLMForConditionalGeneration
-
-    before = memory_mib("VmRSS")
-    torch.set_num_threads(args.threads)
-    torch.manual_seed(1)
-    model = SmolVLMForConditionalGeneration.from_pretrained(
-        args.model, dtype=torch.float32, attn_implementation="sdpa"
-    ).train()
-    # Under autocast the connector gives bf16, which transformers cannot put among f32 embeddings.
-    model.model.connector.register_forward_hook(lambda _module, _inputs, rows: rows.float())
-    optimizer = torch.optim.AdamW(model.parameters())
-    config, vision = model.config, model.config.vision_config
-    image_tokens = (vision.image_size // vision.patch_size // config.scale_factor) ** 2
-    pixel_values = torch.randn(args.batch, 1, 3, vision.image_size, vision.image_size)
-    first_text = config.image_token_id + 1
-    text_shape = (args.batch, args.tokens - image_tokens)
-    text = torch.randint(first_text, config.text_config.vocab_size, text_shape)
-    images = torch.full((args.batch, image_tokens), config.image_token_id)
-    input_ids = torch.cat([images, text], dim=1)
-    labels = torch.cat([torch.full_like(images, -100), text], dim=1)
-
-    def step() -> None:
-        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=args.engine == "torch-bf16"):
-            output = model(
-                input_ids=input_ids, pixel_values=pixel_values, labels=labels, use_cache=False
-            )
-        output.loss.backward()
-        optimizer.step()
-        optimizer.zero_grad()
-
-    seconds = timed(Step(step), args.repeats, True)
-    peak = memory_mib("VmHWM")
-    return {"work": "train", "seconds": seconds, "peak_mib": peak, "before_mib": before}
 
 
 class Parser(argparse.ArgumentParser):

@@ -14,8 +14,13 @@ use crate::Error;
 use crate::checkpoint::{Checkpoint, Cut};
 use crate::work::{Sample, TRAINED, Work};
 
-const SCRIPT: &str = include_str!("../peers/peers.py");
-const CONVERTER: &str = include_str!("../peers/convert.py");
+/// The script that is run, and those that it reads.
+const SCRIPTS: [(&str, &str); 4] = [
+    ("peers.py", include_str!("../peers/peers.py")),
+    ("convert.py", include_str!("../peers/convert.py")),
+    ("timing.py", include_str!("../peers/timing.py")),
+    ("training.py", include_str!("../peers/training.py")),
+];
 const REQUIREMENTS: &str = include_str!("../peers/requirements.txt");
 
 /// Another engine.
@@ -180,10 +185,15 @@ impl Peers {
     }
 
     fn script(&self, words: &[&str], on_line: &mut dyn FnMut(&str)) -> Result<(), Error> {
-        self.write("convert.py", CONVERTER)?;
-        let script = self.write("peers.py", SCRIPT)?;
+        for (name, text) in SCRIPTS {
+            self.write(name, text)?;
+        }
         let mut command = Command::new(self.python());
-        command.arg(script).args(words).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+            .arg(self.folder.join(SCRIPTS[0].0))
+            .args(words)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
         lines(command, on_line)
     }
 
