@@ -15,6 +15,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use vlm::Quantization;
 use vlm::generate::Cancel;
 
@@ -26,6 +28,10 @@ use report::{OURS, Report, Run, Samples};
 use work::{AnswerOrder, Found, Order, Sample, TrainOrder, Work};
 
 pub use error::Error;
+
+/// Kinds of reports, as their files are called.
+const SPEED: &str = "speed";
+const GROWTH: &str = "growth";
 
 /// What to measure.
 #[derive(Clone, Debug)]
@@ -93,38 +99,32 @@ pub fn measure(
         our_turn(plan, &checkpoint, program, (quantization, &[Work::Load]))?;
     }
     let machine = Machine::measure();
+    let peers: Vec<Peer> = found.iter().map(|(peer, _)| *peer).collect();
+    let turns: Vec<Turn> = (0..plan.rounds).flat_map(|round| turns(round, &peers)).collect();
     let mut runs = Vec::new();
-    let engines: Vec<Option<Peer>> =
-        [None].into_iter().chain(found.iter().map(|(peer, _)| Some(*peer))).collect();
-    let turns = TURNS.into_iter().flat_map(|(quantization, work)| {
-        let able = engines
-            .iter()
-            .filter(move |engine| engine.is_none_or(|peer| peer.can(quantization, work)));
-        able.map(move |engine| (*engine, quantization, work))
-    });
-    let turns: Vec<_> =
-        (0..plan.rounds).flat_map(|round| turns.clone().map(move |t| (round, t))).collect();
-    for (done, &(round, (engine, quantization, work))) in turns.iter().enumerate() {
-        let name = engine.map_or(OURS, Peer::name);
+    for (done, turn) in turns.iter().enumerate() {
+        let &Turn { round, peer, quantization, work } = turn;
+        let engine = peer.map_or(OURS, Peer::name).to_string();
         let what = if work == [Work::Train] { "training" } else { quantization.name() };
-        progress(&format!("{name}, {what}"), done, turns.len());
+        progress(&format!("{engine}, {what}"), done, turns.len());
         if cancel.is_cancelled() {
             return Err(Error::Cancelled);
         }
-        let samples = match engine {
+        let samples = match peer {
             None => our_turn(plan, &checkpoint, program, (quantization, work))?,
             Some(peer) => {
-                let folders = match work {
-                    [Work::Train] => (plan.shipped_model.as_path(), gguf.as_path()),
-                    _ => (checkpoint.folder(Cut::OneTile), gguf.as_path()),
+                let model = match work {
+                    [Work::Train] => &plan.shipped_model,
+                    _ => checkpoint.folder(Cut::OneTile),
                 };
                 let mut samples = Vec::new();
                 let mut keep = |sample| samples.push(sample);
-                environment.work((peer, quantization), folders, (work, plan.repeats), &mut keep)?;
+                let what = (work, plan.repeats);
+                environment.work((peer, quantization), (model, &gguf), what, &mut keep)?;
                 samples
             }
         };
-        runs.push(Run { engine: name.into(), quantization, round, samples });
+        runs.push(Run { engine, quantization, round, samples });
     }
     let mut report = Samples { shape: plan.shape, machine: &machine, runs: &runs }.report();
     report.peers = found.into_iter().map(|(_, version)| version).collect();
@@ -134,9 +134,28 @@ pub fn measure(
     report.build = eval::stored::build(&plan.shipped_model);
     report.seconds = begun.elapsed().as_secs_f64();
     if plan.peers {
-        keep(&report, plan)?;
+        keep(&report, plan, SPEED)?;
     }
     Ok(report)
+}
+
+/// What one engine does in one round; without a peer it is ours.
+struct Turn {
+    round: usize,
+    peer: Option<Peer>,
+    quantization: Quantization,
+    work: &'static [Work],
+}
+
+/// Every engine's turns of a round.
+fn turns(round: usize, peers: &[Peer]) -> Vec<Turn> {
+    let mut turns = Vec::new();
+    for (quantization, work) in TURNS {
+        let able = peers.iter().filter(|peer| peer.can(quantization, work));
+        let engines = [None].into_iter().chain(able.map(|peer| Some(*peer)));
+        turns.extend(engines.map(|peer| Turn { round, peer, quantization, work }));
+    }
+    turns
 }
 
 fn our_turn(
@@ -193,7 +212,7 @@ fn start(
     })
 }
 
-/// Measures how cost grows; `progress` hears what is being done, axes done and of all.
+/// Measures how cost grows and stores it; `progress` hears what is being done, axes done and of all.
 ///
 /// # Errors
 /// A disk that refuses, `Error::Cancelled`.
@@ -227,32 +246,41 @@ pub fn grow(
             _ => measure(axis, at, threads)?,
         }
     }
-    Ok(Growth {
+    let growth = Growth {
         shape: plan.shape.name().into(),
         processor: machine::processor(),
         points,
         date: eval::stored::now(),
         build: eval::stored::build(&plan.shipped_model),
         seconds: begun.elapsed().as_secs_f64(),
-    })
+    };
+    keep(&growth, plan, GROWTH)?;
+    Ok(growth)
 }
 
-fn file(cache: &Path, shape: ModelShape) -> PathBuf {
-    cache.join("eval").join(format!("speed-{}.json", shape.name()))
+/// Where a kind of report is kept.
+fn file(plan: (&Path, ModelShape), kind: &str) -> PathBuf {
+    let (cache, shape) = plan;
+    cache.join("eval").join(format!("{kind}-{}.json", shape.name()))
 }
 
-fn keep(report: &Report, plan: &Plan) -> Result<(), Error> {
-    let path = file(&plan.cache, plan.shape);
+/// Writes a report, whole or not at all.
+fn keep(report: &impl Serialize, plan: &Plan, kind: &str) -> Result<(), Error> {
+    let path = file((&plan.cache, plan.shape), kind);
     let writing = |source| Error::File { path: path.clone(), source };
     let text = serde_json::to_vec_pretty(report).map_err(|e| writing(e.into()))?;
     std::fs::create_dir_all(plan.cache.join("eval")).map_err(writing)?;
-    std::fs::write(&path, text).map_err(writing)
+    let part = path.with_extension("part");
+    std::fs::write(&part, text).and_then(|()| std::fs::rename(&part, &path)).map_err(writing)
 }
 
-/// The report of an earlier run beside the peers, marked as stored.
+fn kept<R: DeserializeOwned>(cache: &Path, shape: ModelShape, kind: &str) -> Option<R> {
+    serde_json::from_slice(&std::fs::read(file((cache, shape), kind)).ok()?).ok()
+}
+
+/// The report of an earlier run beside the peers, marked as stored, with how cost grows where that
+/// was measured.
 pub fn stored(cache: &Path, shape: ModelShape) -> Option<Report> {
-    let text = std::fs::read(file(cache, shape)).ok()?;
-    let mut report: Report = serde_json::from_slice(&text).ok()?;
-    report.stored = true;
-    Some(report)
+    let report: Report = kept(cache, shape, SPEED)?;
+    Some(Report { stored: true, growth: kept(cache, shape, GROWTH), ..report })
 }

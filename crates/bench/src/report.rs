@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use vlm::Quantization;
 
 use crate::checkpoint::ModelShape;
+use crate::growth::Growth;
 use crate::machine::Machine;
 use crate::work::{DECODED, Sample, TRAINED, Work};
 
@@ -64,6 +65,9 @@ pub struct Report {
     pub seconds: f64,
     pub stored: bool,
     pub runs: Vec<Run>,
+    /// How cost grows, where that was measured.
+    #[serde(default)]
+    pub growth: Option<Growth>,
 }
 
 /// Whether a larger ratio is the better one.
@@ -218,6 +222,7 @@ impl Samples<'_> {
             seconds: 0.0,
             stored: false,
             runs: self.runs.to_vec(),
+            growth: None,
         }
     }
 }
@@ -323,7 +328,11 @@ impl fmt::Display for Report {
             writeln!(f, "skipped: {skipped}")?;
         }
         let how = if self.stored { "Stored" } else { "Measured now" };
-        write!(f, "{how}: {}, build {}, {:.0} s", self.date, self.build, self.seconds)
+        write!(f, "{how}: {}, build {}, {:.0} s", self.date, self.build, self.seconds)?;
+        match &self.growth {
+            Some(growth) => write!(f, "\n\n{growth}"),
+            None => write!(f, "\nHow cost grows: `sightline bench --growth`"),
+        }
     }
 }
 

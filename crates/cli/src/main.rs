@@ -51,6 +51,7 @@ enum Inspect {
 #[derive(Subcommand)]
 enum Eval {
     Nano(measure::Nano),
+    Parity(measure::Parity),
     Quantization(measure::Quantization),
     Speed(bench::Speed),
 }
@@ -67,6 +68,7 @@ fn main() -> ExitCode {
         Command::Inspect(Inspect::Forward(forward)) => forward.run().map(done),
         Command::Scenes(scenes) => scenes.run().map(done),
         Command::Eval(Eval::Nano(nano)) => nano.run().map(done),
+        Command::Eval(Eval::Parity(parity)) => parity.run().map(done),
         Command::Eval(Eval::Quantization(quantization)) => quantization.run().map(done),
         Command::Eval(Eval::Speed(speed)) => speed.run().map(done),
         Command::Train(train) => train.start(),

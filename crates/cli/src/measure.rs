@@ -51,6 +51,29 @@ pub struct Quantization {
     model: Option<PathBuf>,
 }
 
+/// Hold the engine against the reference on checkpoints that it left its results beside.
+#[derive(clap::Args)]
+pub struct Parity {
+    /// Folder of cases as `tests/parity/make.py` makes them; those of this repository otherwise.
+    #[arg(long, value_name = "DIR")]
+    cases: Option<PathBuf>,
+    /// Print one JSON object.
+    #[arg(long)]
+    json: bool,
+}
+
+impl Parity {
+    pub fn run(self) -> Result<(), Problem> {
+        let folder = match self.cases {
+            Some(folder) => folder,
+            None => app::shipped_model()?.join("../../tests/parity/fixtures"),
+        };
+        let measure =
+            |progress: &Progress, cancel: &Cancel| eval::parity(&folder, progress, cancel);
+        show(&watched(measure)?, self.json)
+    }
+}
+
 impl Nano {
     pub fn run(self) -> Result<(), Problem> {
         let folder = self.model.map_or_else(app::shipped_model, Ok)?;

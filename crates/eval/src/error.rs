@@ -26,7 +26,21 @@ pub enum Error {
         /// What the system said.
         source: std::io::Error,
     },
+    /// A folder for comparison lacks something, or the tensors in it have another shape.
+    #[error("{}: {reason}", path.display())]
+    Case {
+        /// The folder or file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
     /// The user stopped the measurement.
     #[error("the measurement was stopped; nothing was stored")]
     Cancelled,
+}
+
+impl From<candle_core::Error> for Error {
+    fn from(source: candle_core::Error) -> Self {
+        Error::Vlm(source.into())
+    }
 }

@@ -14,11 +14,13 @@ mod judge;
 mod region;
 
 pub mod nano;
+pub mod parity;
 pub mod quantization;
 
 pub use error::Error;
 pub use metric::{Metric, Tally};
 pub use nano::nano;
 pub use nano::report::Report;
+pub use parity::parity;
 pub use quantization::quantization;
 pub use sample::{HELD_OUT, Sample};

@@ -15,7 +15,7 @@ use rayon::prelude::*;
 
 use crate::gemm::{Mat, Out, Precision, RawOut, Start, gemm_on_this_thread};
 use crate::pool;
-use crate::simd::dot;
+use crate::simd::dots;
 use crate::softmax::{softmax_backward_row, softmax_row};
 
 /// Sizes of one attention.
@@ -261,22 +261,19 @@ impl Operands<'_> {
     }
 }
 
-simd! {
-    /// `scores (rows, S) = q (rows, d) · k (S, d)ᵀ`
-    fn scores(scores: &mut [f32], q: &[f32], k: &[f32], width: usize) {
-        let n_keys = k.len() / width;
-        for (scores, q) in scores.chunks_exact_mut(n_keys).zip(q.chunks_exact(width)) {
-            for (score, k) in scores.iter_mut().zip(k.chunks_exact(width)) {
-                *score = dot(q, k);
-            }
-        }
+/// `scores (rows, S) = q (rows, d) · k (S, d)ᵀ`
+fn scores(scores: &mut [f32], q: &[f32], k: &[f32], width: usize) {
+    let n_keys = k.len() / width;
+    for (scores, q) in scores.chunks_exact_mut(n_keys).zip(q.chunks_exact(width)) {
+        dots(scores, q, k);
     }
 }
 
 simd! {
     /// `out (rows, d) = weights (rows, S) · v (S, d)`
     fn weigh(out: &mut [f32], weights: &[f32], v: &[f32], width: usize) {
-        const PART: usize = 32;
+        // Eight registers of sums: rows pass once, as they lie in memory.
+        const PART: usize = 64;
         let n_keys = v.len() / width;
         for (out, weights) in out.chunks_exact_mut(width).zip(weights.chunks_exact(n_keys)) {
             for (part, out) in out.chunks_mut(PART).enumerate() {

@@ -1,0 +1,150 @@
+//! The engine held against the reference implementation: on folders that hold a checkpoint,
+//! pictures, and what transformers computed with them, everything from prompt to answer is compared.
+//!
+//! `tests/parity/make.py` makes such folders. This file knows no family; it does what a user does
+//! and looks at what lies between.
+
+mod case;
+mod report;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use candle_core::{DType, Device, Tensor};
+use vlm::generate::Cancel;
+use vlm::processor::{Inputs, Processor};
+use vlm::{KvCache, Mask, Positions, Probe, Vlm};
+
+use crate::Error;
+
+pub use case::Case;
+pub use report::{Held, Report};
+
+/// Activations that are compared, from the pixels on.
+pub const TENSORS: [&str; 4] = ["pixel_values", "vision_features", "image_embeds", "logits"];
+
+/// Every case in a folder, in the order of their names.
+///
+/// # Errors
+/// [`Error::Read`], [`Error::Case`].
+pub fn cases(folder: &Path) -> Result<Vec<Case>, Error> {
+    let read = |source| Error::Read { path: folder.to_owned(), source };
+    let entries = std::fs::read_dir(folder).map_err(read)?;
+    let mut dirs: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
+    dirs.retain(|dir| dir.join(case::FILE).is_file());
+    dirs.sort();
+    if dirs.is_empty() {
+        let reason = format!("no folder in it holds a {}", case::FILE);
+        return Err(Error::Case { path: folder.to_owned(), reason });
+    }
+    dirs.into_iter().map(Case::load).collect()
+}
+
+/// Holds every case of a folder against the reference.
+///
+/// # Errors
+/// As [`cases`], and [`Error::Cancelled`]. A case that fails is a row of the report.
+pub fn parity(
+    folder: &Path,
+    progress: &(dyn Fn(u64, u64) + Sync),
+    cancel: &Cancel,
+) -> Result<Report, Error> {
+    let begun = std::time::Instant::now();
+    let cases = cases(folder)?;
+    let mut held = Vec::new();
+    for (done, case) in cases.iter().enumerate() {
+        progress(done as u64, cases.len() as u64);
+        if cancel.is_cancelled() {
+            return Err(Error::Cancelled);
+        }
+        let (family, decoder) = case.kinds()?;
+        let mut row = Held::new(&case.name, family, decoder);
+        if let Err(error) = hold(case, &mut row) {
+            row.error = Some(error.to_string());
+        }
+        held.push(row);
+    }
+    Ok(Report::new(held, begun))
+}
+
+/// Compares one case; what was found before an error stays.
+///
+/// # Errors
+/// Whatever the engine reports, and shapes that differ.
+pub fn hold(case: &Case, row: &mut Held) -> Result<(), Error> {
+    let vlm = Vlm::load(&case.dir, &Device::Cpu)?;
+    let processor = Processor::load(&case.dir, &vlm.config)?;
+    row.prompt = Some(processor.chat.render(&case.messages)? == case.prompt);
+    let inputs = processor.prepare(&case.messages, &case.images)?;
+    row.input_ids = Some(inputs.input_ids == case.ids("input_ids")?);
+    for (name, ours) in activations(&vlm, &inputs, case)? {
+        let apart = case.apart(name, &ours)?;
+        row.deviations.insert(name.to_owned(), apart.relative);
+        if name == "pixel_values" {
+            let normalize = processor.images.settings.normalize;
+            let std = normalize.map_or(1.0, |(_, std)| std.into_iter().fold(0.0, f32::max));
+            row.largest_step = Some(f64::from(apart.absolute * std * 255.0));
+        }
+    }
+    let expected = case.ids("greedy")?;
+    let found = greedy(&vlm, &inputs, expected.len())?;
+    row.greedy_equal = found.iter().zip(&expected).take_while(|(a, b)| a == b).count();
+    row.greedy_tokens = expected.len();
+    Ok(())
+}
+
+fn activations(
+    vlm: &Vlm,
+    inputs: &Inputs,
+    case: &Case,
+) -> Result<BTreeMap<&'static str, Tensor>, Error> {
+    let mut found = BTreeMap::new();
+    let mut embeds = None;
+    if let Some(pixel_values) = &inputs.pixel_values {
+        found.insert("pixel_values", pixel_values.clone());
+        found.insert("vision_features", vlm.vision_features(pixel_values)?);
+        let image_embeds = vlm.encode_images(pixel_values)?;
+        found.insert("image_embeds", image_embeds.clone());
+        embeds = Some(image_embeds);
+    }
+    let hidden = read(vlm, &merged(vlm, inputs, embeds.as_ref())?, None)?;
+    let n_rows = case.floats("logits")?.dim(0)?;
+    let n_tokens = inputs.input_ids.len();
+    let last = hidden.narrow(1, n_tokens.saturating_sub(n_rows), n_rows.min(n_tokens))?;
+    found.insert("logits", vlm.logits(&last.contiguous()?)?.squeeze(0)?);
+    Ok(found)
+}
+
+fn merged(vlm: &Vlm, inputs: &Inputs, embeds: Option<&Tensor>) -> Result<Tensor, Error> {
+    match embeds {
+        Some(embeds) => Ok(vlm.merge(&inputs.input_ids, embeds)?),
+        None => {
+            let ids = Tensor::new(inputs.input_ids.as_slice(), &Device::Cpu)?.unsqueeze(0)?;
+            Ok(vlm.embed_tokens(&ids)?)
+        }
+    }
+}
+
+fn read(vlm: &Vlm, embeds: &Tensor, cache: Option<&mut KvCache>) -> Result<Tensor, Error> {
+    let from = Positions::From(cache.as_ref().map_or(0, |cache| cache.len()));
+    Ok(vlm.forward(embeds, &from, &Mask::Causal, cache, &mut Probe::none())?)
+}
+
+/// Prefill, then one token at a time through the cache; the end token does not stop it.
+fn greedy(vlm: &Vlm, inputs: &Inputs, n_tokens: usize) -> Result<Vec<u32>, Error> {
+    let mut cache = KvCache::new();
+    let embeds =
+        inputs.pixel_values.as_ref().map(|pixels| vlm.encode_images(pixels)).transpose()?;
+    let mut embeds = merged(vlm, inputs, embeds.as_ref())?;
+    let mut answer = Vec::new();
+    while answer.len() < n_tokens {
+        let hidden = read(vlm, &embeds, Some(&mut cache))?;
+        let last = hidden.narrow(1, hidden.dim(1)? - 1, 1)?.contiguous()?;
+        let logits: Vec<f32> = vlm.logits(&last)?.flatten_all()?.to_dtype(DType::F32)?.to_vec1()?;
+        let best = (0..logits.len()).max_by(|a, b| logits[*a].total_cmp(&logits[*b]));
+        let best = best.unwrap_or(0) as u32;
+        answer.push(best);
+        embeds = vlm.embed_tokens(&Tensor::new(&[[best]], &Device::Cpu)?)?;
+    }
+    Ok(answer)
+}

@@ -1,0 +1,173 @@
+//! The report: one row for each case, and the worst of them all.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::time::Instant;
+
+use serde::{Deserialize, Serialize};
+
+use super::TENSORS;
+use crate::Metric;
+
+/// Largest deviation that counts as equal: f32 sums in another order.
+pub const BOUND: f64 = 1e-4;
+
+/// What was found in one case.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Held {
+    pub case: String,
+    /// As `config.json` calls it.
+    pub family: String,
+    pub decoder: String,
+    /// Whether the rendered prompt is the reference's.
+    pub prompt: Option<bool>,
+    pub input_ids: Option<bool>,
+    /// max|a-b| / max|b| by tensor
+    pub deviations: BTreeMap<String, f64>,
+    /// Of a pixel before normalisation, in steps of 8 bits.
+    pub largest_step: Option<f64>,
+    /// Tokens of the greedy answer up to the first that differs.
+    pub greedy_equal: usize,
+    pub greedy_tokens: usize,
+    /// Why not everything was compared.
+    pub error: Option<String>,
+}
+
+impl Held {
+    /// Nothing found yet.
+    pub fn new(case: &str, family: String, decoder: String) -> Held {
+        Held {
+            case: case.to_owned(),
+            family,
+            decoder,
+            prompt: None,
+            input_ids: None,
+            deviations: BTreeMap::new(),
+            largest_step: None,
+            greedy_equal: 0,
+            greedy_tokens: 0,
+            error: None,
+        }
+    }
+
+    /// Whether everything was compared and is equal.
+    pub fn holds(&self) -> bool {
+        let close = self.deviations.values().all(|deviation| *deviation <= BOUND);
+        let same = self.prompt == Some(true) && self.input_ids == Some(true);
+        let said = self.greedy_tokens > 0 && self.greedy_equal == self.greedy_tokens;
+        self.error.is_none() && close && same && said
+    }
+}
+
+/// How near the engine is to the reference.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Report {
+    /// Combinations of family and decoder that hold.
+    pub families: Metric,
+    pub largest_relative_deviation: Metric,
+    /// Share of the greedy answers' tokens.
+    pub greedy_tokens_equal: Metric,
+    pub processor_largest_step: Metric,
+    pub cases: Vec<Held>,
+    pub seconds: f64,
+}
+
+impl Report {
+    pub(super) fn new(cases: Vec<Held>, begun: Instant) -> Report {
+        let combinations = |of: &dyn Fn(&&Held) -> bool| {
+            let kinds = cases.iter().filter(of).map(|held| (&held.family, &held.decoder));
+            kinds.collect::<BTreeSet<_>>().len() as f64
+        };
+        let (all, failing) = (combinations(&|_| true), combinations(&|held| !held.holds()));
+        let deviations = cases.iter().flat_map(|held| held.deviations.values().copied());
+        let steps = cases.iter().filter_map(|held| held.largest_step);
+        let tokens = cases.iter().map(|held| held.greedy_tokens).sum::<usize>();
+        let equal = cases.iter().map(|held| held.greedy_equal).sum::<usize>();
+        let share = (tokens > 0).then(|| equal as f64 / tokens as f64);
+        let errors = cases.iter().any(|held| held.error.is_some());
+        let largest = |values: Vec<f64>, demand: f64, baseline: (&str, f64)| {
+            let value = values.iter().copied().reduce(f64::max);
+            let least = values.iter().copied().reduce(f64::min);
+            let range = [least.unwrap_or(0.0), value.unwrap_or(0.0)];
+            let holds = value.is_some_and(|value| value <= demand) && !errors;
+            metric((value, values.len(), range), baseline, (demand, holds))
+        };
+        let n = cases.len();
+        let families = all - failing;
+        Report {
+            families: metric(
+                (Some(families), n, [families; 2]),
+                ("none", 0.0),
+                (all, failing == 0.0),
+            ),
+            largest_relative_deviation: largest(
+                deviations.collect(),
+                BOUND,
+                ("bf16", 2f64.powi(-9)),
+            ),
+            greedy_tokens_equal: metric(
+                (share, tokens, [share.unwrap_or(0.0); 2]),
+                ("none", 0.0),
+                (1.0, share == Some(1.0) && !errors),
+            ),
+            processor_largest_step: largest(steps.collect(), 1.0, ("another picture", 255.0)),
+            cases,
+            seconds: begun.elapsed().as_secs_f64(),
+        }
+    }
+}
+
+fn metric(
+    (value, n, interval): (Option<f64>, usize, [f64; 2]),
+    (baseline_name, baseline): (&str, f64),
+    (demand, holds): (f64, bool),
+) -> Metric {
+    let (baseline_name, demand, holds) = (baseline_name.to_owned(), Some(demand), Some(holds));
+    Metric { value, n, interval, baseline, baseline_name, demand, holds }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:<34} {:<9} {:<7} {:<7} {:<5}", "case", "family", "decoder", "prompt", "ids")?;
+        for name in TENSORS {
+            write!(f, " {name:>15}")?;
+        }
+        writeln!(f, " {:>6} {:>7}", "step", "greedy")?;
+        let said = |equal: Option<bool>| match equal {
+            Some(true) => "same",
+            Some(false) => "OTHER",
+            None => "-",
+        };
+        for held in &self.cases {
+            let Held { case, family, decoder, greedy_equal, greedy_tokens, .. } = held;
+            let (prompt, ids) = (said(held.prompt), said(held.input_ids));
+            write!(f, "{case:<34} {family:<9} {decoder:<7} {prompt:<7} {ids:<5}")?;
+            for name in TENSORS {
+                let deviation = held.deviations.get(name);
+                write!(f, " {:>15}", deviation.map_or("-".into(), |value| format!("{value:.1e}")))?;
+            }
+            let step = held.largest_step.map_or("-".into(), |step| format!("{step:.3}"));
+            writeln!(f, " {step:>6} {:>7}", format!("{greedy_equal}/{greedy_tokens}"))?;
+            if let Some(error) = &held.error {
+                writeln!(f, "    FAILED: {error}")?;
+            }
+        }
+        writeln!(f)?;
+        let figures = [
+            ("families", &self.families),
+            ("largest_relative_deviation", &self.largest_relative_deviation),
+            ("greedy_tokens_equal", &self.greedy_tokens_equal),
+            ("processor_largest_step", &self.processor_largest_step),
+        ];
+        for (name, metric) in figures {
+            let value = metric.value.map_or("-".into(), |value| match value {
+                value if value != 0.0 && value < 0.01 => format!("{value:.1e}"),
+                value => format!("{value:.3}"),
+            });
+            let holds = if metric.holds == Some(true) { "holds" } else { "MISSED" };
+            let demand = metric.demand.unwrap_or(0.0);
+            writeln!(f, "{name:<28} {value:>9}  n {:<5} demand {demand:<7} {holds}", metric.n)?;
+        }
+        write!(f, "Measured now, against what transformers wrote, {:.1} s", self.seconds)
+    }
+}
