@@ -175,6 +175,8 @@ impl Window {
         let folder = std::env::var_os("SIGHTLINE_ARTEFACTS").map(PathBuf::from);
         let folder =
             folder.unwrap_or_else(|| PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("../e2e"));
+        // What was changed last has to reach the screen first.
+        tokio::time::sleep(Duration::from_millis(200)).await;
         let Ok(png) = self.page.screenshot().await else { return };
         let path = folder.join(format!("{name}.png"));
         match std::fs::create_dir_all(&folder).and_then(|()| std::fs::write(&path, png)) {
