@@ -7,5 +7,6 @@
 mod fixture;
 mod inputs;
 mod outputs;
+mod photos;
 mod real_settings;
 mod second_oracle;
