@@ -2,10 +2,12 @@
 //! prompt, token ids, pixel values, activations and greedy answers equal the reference's.
 //!
 //! The fixtures are made by `tests/parity/make.py` with the versions in
-//! `tests/parity/requirements.txt`; nothing here needs Python.
+//! `tests/parity/requirements.txt`, those of photos by `photos.py` beside it; nothing here needs
+//! Python.
 
 mod fixture;
 mod inputs;
 mod outputs;
+mod photos;
 mod real_settings;
 mod second_oracle;

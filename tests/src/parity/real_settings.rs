@@ -7,7 +7,7 @@ use vlm::processor::image::{Filter, ImageProcessor, ImageSettings, Kind, Size};
 use vlm::processor::{ChatTemplate, Message, Tokenizer};
 
 /// The folder of test material, or `None` with the reason printed.
-fn material(folder: &str) -> Option<PathBuf> {
+pub(super) fn material(folder: &str) -> Option<PathBuf> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/material");
     let path = root.join(folder);
     if !path.is_dir() {

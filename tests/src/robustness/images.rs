@@ -29,6 +29,35 @@ fn bomb() -> Vec<u8> {
     png
 }
 
+fn fixture(name: &str) -> Vec<u8> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("parity/jpeg");
+    std::fs::read(folder.join(name)).expect("a fixture")
+}
+
+/// A JPEG whose header says that it is 60,000 pixels on a side.
+fn jpeg_bomb() -> Vec<u8> {
+    let mut jpeg = encoded(ImageFormat::Jpeg);
+    let frame = jpeg.windows(2).position(|pair| pair == [0xFF, 0xC0]).expect("a frame header");
+    jpeg[frame + 5..frame + 9].copy_from_slice(&[60_000u16.to_be_bytes(); 2].concat());
+    jpeg
+}
+
+/// A progressive JPEG of 100 million pixels, each of which would be held in three forms at once.
+fn hungry_jpeg() -> Vec<u8> {
+    let mut jpeg = fixture("420-progressive.jpg");
+    let frame = jpeg.windows(2).position(|pair| pair == [0xFF, 0xC2]).expect("a frame header");
+    jpeg[frame + 5..frame + 9].copy_from_slice(&[10_000u16.to_be_bytes(); 2].concat());
+    jpeg
+}
+
+/// A progressive JPEG that refines the same picture a thousand times over.
+fn endless_passes() -> Vec<u8> {
+    let jpeg = fixture("gray-progressive.jpg");
+    let scan = jpeg.windows(2).rposition(|pair| pair == [0xFF, 0xDA]).expect("a scan");
+    let (head, end) = (&jpeg[..scan], jpeg.len() - 2);
+    [head, &jpeg[scan..end].repeat(1000), &jpeg[end..]].concat()
+}
+
 fn crc32(bytes: &[u8]) -> u32 {
     let mut crc = u32::MAX;
     for byte in bytes {
@@ -51,6 +80,9 @@ fn broken_files_are_refused_by_name() {
         ("half.jpg", &jpeg[..jpeg.len() / 2]),
         ("head.gif", b"GIF89a"),
         ("bomb.png", &bomb()),
+        ("bomb.jpg", &jpeg_bomb()),
+        ("hungry.jpg", &hungry_jpeg()),
+        ("passes.jpg", &endless_passes()),
     ];
     for (name, bytes) in rows {
         let error = decode(name, bytes).err().unwrap_or_else(|| panic!("{name} was accepted"));

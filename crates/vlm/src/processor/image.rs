@@ -7,6 +7,7 @@
 //! Legend: `N` tiles, `C` channels (3), `S` the tile's side in pixels.
 
 mod decode;
+mod jpeg;
 mod prepare;
 mod resample;
 mod settings;

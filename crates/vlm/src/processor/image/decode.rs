@@ -13,11 +13,13 @@ use image::{
     DynamicImage, ImageBuffer, ImageDecoder, ImageFormat, ImageReader, Limits, Rgb, RgbImage,
 };
 
+use super::jpeg::JpegDecoder;
 use crate::Error;
 
 /// Longest side accepted, in pixels.
 pub const MAX_SIDE: u32 = 32_768;
-/// Largest picture accepted, in pixels (a 108-megapixel phone photo passes).
+/// Largest picture accepted, in pixels (a 108-megapixel phone photo passes). A progressive JPEG in
+/// colour takes 12 bytes for each to decode, and with 67 million too much memory.
 pub const MAX_PIXELS: u64 = 120_000_000;
 /// Largest file read into memory, in bytes.
 pub const MAX_FILE_BYTES: u64 = 256 << 20;
@@ -77,9 +79,13 @@ fn decode_format(name: &str, bytes: &[u8], format: ImageFormat) -> Result<RgbIma
     limits.max_image_width = Some(MAX_SIDE);
     limits.max_image_height = Some(MAX_SIDE);
     limits.max_alloc = Some(MAX_ALLOC_BYTES);
-    let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
-    reader.limits(limits.clone());
-    let mut decoder = reader.into_decoder().map_err(explain)?;
+    let mut decoder: Box<dyn ImageDecoder> = if format == ImageFormat::Jpeg {
+        Box::new(JpegDecoder::new(bytes).map_err(explain)?)
+    } else {
+        let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
+        reader.limits(limits.clone());
+        Box::new(reader.into_decoder().map_err(explain)?)
+    };
     let (width, height) = decoder.dimensions();
     if u64::from(width) * u64::from(height) > MAX_PIXELS {
         return Err(too_large(name, format!("{width} x {height} pixels")));

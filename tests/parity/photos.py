@@ -1,0 +1,127 @@
+"""Makes the fixtures for pictures: what Pillow and transformers' processors make of real photos.
+
+    python tests/parity/photos.py MATERIAL      MATERIAL: the folder of test material
+
+Writes `jpeg/<name>.jpg` and `.png`: a drawn picture in every layout a JPEG has, and its pixels as
+Pillow decodes them. Writes `photos.json`: for each photo of the material the SHA-256 of its pixels
+as loaded, and for each processor that of its pixels before normalising, in the order the model
+receives them. Sums, not pixels: the photos are not ours to ship.
+"""
+
+import hashlib
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import numpy as np
+from make import HERE, draw
+from PIL import Image
+from transformers import (
+    CLIPImageProcessor,
+    Idefics3ImageProcessor,
+    LlavaImageProcessor,
+    SiglipImageProcessor,
+    SmolVLMImageProcessor,
+)
+from transformers.image_utils import load_image
+
+PHOTOS = ["photos", "processors/onnxruntime-extensions", "exif"]
+# One photo in eight orientations: loading it is the question, processing it is not.
+TURNED = "exif"
+# Laid over white by us, without its transparency by the reference: meant to differ.
+TRANSPARENT = "pineapple.jpg"
+
+CLIP_336 = {"size": {"shortest_edge": 336}, "crop_size": {"height": 336, "width": 336}}
+TILES = {"max_image_size": {"longest_edge": 364}, "resample": 1}
+PROCESSORS = {
+    "clip-vit-large-patch14": (CLIPImageProcessor, {}),
+    "llava-1.5-7b": (CLIPImageProcessor, CLIP_336),
+    "llava-pad": (LlavaImageProcessor, {"do_pad": True, **CLIP_336}),
+    "siglip-so400m-patch14-384": (SiglipImageProcessor, {"size": {"height": 384, "width": 384}}),
+    "idefics3-8b-llama3": (Idefics3ImageProcessor, {"size": {"longest_edge": 1456}, **TILES}),
+    "idefics3-whole": (Idefics3ImageProcessor,
+                       {"size": {"longest_edge": 364}, "do_image_splitting": False, **TILES}),
+}
+# Those whose settings are among the material.
+PUBLISHED = {
+    "SmolVLM2-256M-Video-Instruct/preprocessor_config.as-found-1024.json": SmolVLMImageProcessor,
+    "SmolVLM2-500M-Video-Instruct/preprocessor_config.json": SmolVLMImageProcessor,
+    "siglip-so400m-patch14-384/preprocessor_config.json": SiglipImageProcessor,
+}
+
+
+def layouts():
+    """Name, size, mode and how to save: every way the pixels can lie in a JPEG."""
+    yield "420", (61, 45), "RGB", {"subsampling": "4:2:0"}
+    yield "422", (61, 45), "RGB", {"subsampling": "4:2:2"}
+    yield "444", (61, 45), "RGB", {"subsampling": "4:4:4"}
+    yield "420-progressive", (61, 45), "RGB", {"subsampling": "4:2:0", "progressive": True}
+    yield "420-restarts", (61, 45), "RGB", {"subsampling": "4:2:0", "restart_marker_blocks": 3}
+    yield "420-coarse", (64, 48), "RGB", {"subsampling": "4:2:0", "quality": 5}
+    yield "420-thin", (3, 33), "RGB", {"subsampling": "4:2:0"}
+    yield "422-dot", (1, 1), "RGB", {"subsampling": "4:2:2"}
+    yield "rgb", (61, 45), "RGB", {"keep_rgb": True}
+    yield "gray", (61, 45), "L", {}
+    yield "gray-progressive", (61, 45), "L", {"progressive": True}
+    yield "cmyk", (61, 45), "CMYK", {}
+
+
+def write_layouts(folder):
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    for name, size, mode, options in layouts():
+        picture = draw(size, seed=1).convert(mode)
+        picture.save(folder / f"{name}.jpg", **{"quality": 90} | options)
+        load_image(str(folder / f"{name}.jpg")).save(folder / f"{name}.png", optimize=True)
+
+
+def processors(material):
+    """Name -> (processor, its settings as in `preprocessor_config.json`)."""
+    built = {name: kind(**settings) for name, (kind, settings) in PROCESSORS.items()}
+    for file, kind in PUBLISHED.items():
+        settings = json.loads((material / "processors/vlm-configs" / file).read_text())
+        built[file.split("/")[0]] = kind(**settings)
+    return {name: (processor, processor.to_dict()) for name, processor in built.items()}
+
+
+def pixels(processor, picture):
+    """(N, S, S, C) as uint8: the tiles before rescaling and normalising."""
+    given = processor(picture, do_rescale=False, do_normalize=False, return_tensors="np")
+    values = given["pixel_values"]
+    values = values.reshape(-1, *values.shape[-3:]).transpose(0, 2, 3, 1)
+    assert (values == values.astype(np.uint8)).all()
+    return np.ascontiguousarray(values.astype(np.uint8))
+
+
+def digest(array):
+    return hashlib.sha256(array.tobytes()).hexdigest()
+
+
+def photos(material):
+    for folder in PHOTOS:
+        for path in sorted((material / folder).rglob("*")):
+            if path.suffix in {".jpg", ".png", ".webp"} and path.name != TRANSPARENT:
+                yield path
+
+
+def main(material):
+    write_layouts(HERE / "jpeg")
+    built = processors(material)
+    rows = {}
+    for path in photos(material):
+        picture = load_image(str(path))
+        row = {"loaded": digest(np.asarray(picture))}
+        name = path.relative_to(material).as_posix()
+        if not name.startswith(TURNED):
+            row |= {key: digest(pixels(made, picture)) for key, (made, _) in built.items()}
+        rows[name] = row
+        print(path.name, flush=True)
+    found = {"processors": {name: settings for name, (_, settings) in built.items()},
+             "photos": rows}
+    text = json.dumps(found, ensure_ascii=False, indent=1)
+    (HERE / "photos.json").write_text(text + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
