@@ -208,11 +208,13 @@ fn start(
     command.args(["bench", "--worker", &order]).env("RAYON_NUM_THREADS", threads.to_string());
     command.stdout(Stdio::piped()).stderr(Stdio::piped());
     peers::lines(command, &mut |line| {
-        serde_json::from_str(line).into_iter().for_each(&mut *on_found)
+        if let Ok(found) = serde_json::from_str(line) {
+            on_found(found);
+        }
     })
 }
 
-/// Measures how cost grows and stores it; `progress` hears what is being done, axes done and of all.
+/// Measures how cost grows and stores it; `progress` hears what is done, axes done and of all.
 ///
 /// # Errors
 /// A disk that refuses, `Error::Cancelled`.

@@ -1,5 +1,5 @@
 //! The engine held against the reference implementation: on folders that hold a checkpoint,
-//! pictures, and what transformers computed with them, everything from prompt to answer is compared.
+//! pictures, and what transformers computed with them, all from prompt to answer is compared.
 //!
 //! `tests/parity/make.py` makes such folders. This file knows no family; it does what a user does
 //! and looks at what lies between.
