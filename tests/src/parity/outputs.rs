@@ -1,7 +1,7 @@
 //! What the network makes of it: activations within 1e-4 of the reference, answers identical.
 
 use candle_core::Device;
-use vlm::processor::Processor;
+use vlm::processor::{ImageSpan, Processor};
 use vlm::{KvCache, Mask, Positions, Probe, Vlm};
 
 use super::fixture::{self, Fixture};
@@ -18,7 +18,8 @@ fn activations_equal_the_reference() {
         case.assert_close("vision_features", &features, BOUND);
         let embeds = vlm.encode_images(&run.pixel_values).expect(&case.name);
         case.assert_close("image_embeds", &embeds, BOUND);
-        let inputs_embeds = vlm.merge(&run.input_ids, &embeds).expect(&case.name);
+        let packed = vlm.pack(&embeds, &run.spans).expect(&case.name);
+        let inputs_embeds = vlm.merge(&run.input_ids, &packed).expect(&case.name);
         let hidden = vlm
             .forward(&inputs_embeds, &Positions::From(0), &Mask::Causal, None, &mut Probe::none())
             .expect(&case.name);
@@ -43,6 +44,7 @@ struct Run {
     vlm: Vlm,
     input_ids: Vec<u32>,
     pixel_values: candle_core::Tensor,
+    spans: Vec<ImageSpan>,
 }
 
 impl Run {
@@ -51,13 +53,15 @@ impl Run {
         let processor = Processor::load(&case.dir, &vlm.config).expect(&case.name);
         let inputs = processor.prepare(&case.messages, &case.images).expect(&case.name);
         let pixel_values = inputs.pixel_values.expect("pixel values");
-        Run { vlm, input_ids: inputs.input_ids, pixel_values }
+        let (input_ids, spans) = (inputs.input_ids, inputs.image_spans);
+        Run { vlm, input_ids, pixel_values, spans }
     }
 
     /// Prefill, then one token at a time through the cache; the end token does not stop it.
     fn greedy(&self, n_tokens: usize) -> Result<Vec<u32>, vlm::Error> {
         let mut cache = KvCache::new();
         let embeds = self.vlm.encode_images(&self.pixel_values)?;
+        let embeds = self.vlm.pack(&embeds, &self.spans)?;
         let mut inputs_embeds = self.vlm.merge(&self.input_ids, &embeds)?;
         let mut answer = Vec::new();
         while answer.len() < n_tokens {
