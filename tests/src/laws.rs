@@ -11,7 +11,12 @@ use vlm::generate::{Answer, Cancel, Event, GenerateOptions, Session, Stop};
 use vlm::processor::{Inputs, Message, Processor};
 use vlm::{Config, Mask, Positions, Probe, Vlm};
 
-const CHECKPOINTS: [&str; 2] = ["llava-clip-llama", "smolvlm-llama-tiles"];
+const CHECKPOINTS: [&str; 4] = [
+    "llava-clip-llama",
+    "smolvlm-llama-tiles",
+    "llava-next-clip-mistral-wide",
+    "llava-onevision-siglip-qwen2-max9",
+];
 
 struct Model {
     vlm: Vlm,
@@ -79,15 +84,42 @@ fn a_follow_up_answers_as_a_fresh_conversation_does() {
 
 #[test]
 fn a_second_picture_is_no_reason_to_read_the_first_again() {
-    let model = model(CHECKPOINTS[0]);
-    let mut session = Session::new(model.heads.clone());
-    let mut messages = vec![Message::user(1, "what is this")];
-    let first = ask(&model, &mut session, &messages, &options());
-    messages.push(Message::assistant(first.text));
-    messages.push(Message::user(1, "and this"));
-    let kept = ask(&model, &mut session, &messages, &options());
-    let fresh = ask(&model, &mut Session::new(model.heads.clone()), &messages, &options());
-    assert_same(&kept, &fresh, "two pictures");
+    for name in CHECKPOINTS {
+        let model = model(name);
+        let mut session = Session::new(model.heads.clone());
+        let mut messages = vec![Message::user(1, "what is this")];
+        let first = ask(&model, &mut session, &messages, &options());
+        messages.push(Message::assistant(first.text));
+        messages.push(Message::user(1, "and this"));
+        let kept = ask(&model, &mut session, &messages, &options());
+        // LLaVA-OneVision cuts only a picture that is alone: beside a second one it is another.
+        let same = !name.contains("onevision");
+        assert_eq!(kept.reused_tokens >= first.image_tokens, same, "{name}");
+        let fresh = ask(&model, &mut Session::new(model.heads.clone()), &messages, &options());
+        assert_same(&kept, &fresh, name);
+    }
+}
+
+/// Pictures so thin that no row or column of cut tiles holds some of them.
+#[test]
+fn the_thinnest_pictures_are_answered_about() {
+    for name in CHECKPOINTS {
+        let model = model(name);
+        for (width, height) in [(1, 1), (1, 300), (300, 1)] {
+            let messages = [Message::user(1, "what is this")];
+            let given = (&messages[..], &[RgbImage::new(width, height)][..]);
+            let mut session = Session::new(model.heads.clone());
+            let answer = session.ask(
+                (&model.vlm, &model.processor),
+                given,
+                &options(),
+                &Cancel::new(),
+                &mut |_| {},
+            );
+            let answer = answer.unwrap_or_else(|e| panic!("{name}, {width} x {height}: {e}"));
+            assert!(answer.image_tokens > 0, "{name}, {width} x {height}");
+        }
+    }
 }
 
 /// Logits `(B, T, V)` of prompts laid side by side, the shorter ones padded at the end.
@@ -102,6 +134,8 @@ fn logits(model: &Model, prompts: &[Inputs]) -> Tensor {
     let pixels = prompts.iter().map(|inputs| inputs.pixel_values.as_ref().expect("pixels"));
     let pixels = Tensor::cat(&pixels.collect::<Vec<_>>(), 0).expect("one batch of tiles");
     let embeds = model.vlm.encode_images(&pixels).expect("image embeddings");
+    let spans: Vec<_> = prompts.iter().flat_map(|inputs| inputs.image_spans.clone()).collect();
+    let embeds = model.vlm.pack(&embeds, &spans).expect("image tokens");
     let merged = model.vlm.merge_batch(&ids, prompts.len(), &embeds).expect("embeddings");
     let (positions, mask) = (Positions::From(0), Mask::Causal);
     let hidden = model.vlm.forward(&merged, &positions, &mask, None, &mut Probe::none());

@@ -55,6 +55,8 @@ fn family(config: &Config) -> &'static str {
         ModelType::Idefics3 => "Idefics3",
         ModelType::SmolVlm => "SmolVLM",
         ModelType::Llava => "LLaVA",
+        ModelType::LlavaNext => "LLaVA-NeXT",
+        ModelType::LlavaOnevision => "LLaVA-OneVision",
     }
 }
 

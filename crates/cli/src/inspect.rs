@@ -17,8 +17,8 @@ use crate::problem::Problem;
 /// tokenizer adds by itself, and each image token becomes the tokens of the picture.
 ///
 /// All in f32 on the CPU. Written: input_ids (1, T) i64, pixel_values (N, C, S, S),
-/// vision_features (N, P, D_v) as the projector receives them, image_embeds (N, T_img, D),
-/// logits (1, T, V).
+/// vision_features (N, P, D_v) as the projector receives them, image_embeds (N, T_img, D) as it
+/// returns them, logits (1, T, V).
 #[derive(clap::Args)]
 #[command(verbatim_doc_comment)]
 pub struct Forward {
@@ -46,7 +46,8 @@ impl Forward {
         let vlm = Vlm::load(&self.model, &Device::Cpu)?;
         let vision_features = vlm.vision_features(pixel_values)?;
         let image_embeds = vlm.project(&vision_features)?;
-        let embeds = vlm.merge(&inputs.input_ids, &image_embeds)?;
+        let packed = vlm.pack(&image_embeds, &inputs.image_spans)?;
+        let embeds = vlm.merge(&inputs.input_ids, &packed)?;
         let positions = Positions::From(0);
         let mut probe = Probe::none();
         let hidden = vlm.forward(&embeds, &positions, &Mask::Causal, None, &mut probe)?;

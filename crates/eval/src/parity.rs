@@ -117,7 +117,10 @@ fn activations(
 
 fn merged(vlm: &Vlm, inputs: &Inputs, embeds: Option<&Tensor>) -> Result<Tensor, Error> {
     match embeds {
-        Some(embeds) => Ok(vlm.merge(&inputs.input_ids, embeds)?),
+        Some(embeds) => {
+            let packed = vlm.pack(embeds, &inputs.image_spans)?;
+            Ok(vlm.merge(&inputs.input_ids, &packed)?)
+        }
         None => {
             let ids = Tensor::new(inputs.input_ids.as_slice(), &Device::Cpu)?.unsqueeze(0)?;
             Ok(vlm.embed_tokens(&ids)?)

@@ -4,6 +4,7 @@
 //! a default. Every error names the key. It does not know tensor names (`model::family`) or the
 //! image preprocessing (`processor`).
 
+pub mod any_resolution;
 pub mod fields;
 pub mod generation;
 pub mod text;
@@ -18,6 +19,7 @@ use serde_json::Value;
 
 use crate::error::Error;
 use crate::model::nn::Activation;
+pub use any_resolution::AnyResolution;
 use fields::Fields;
 pub use generation::GenerationConfig;
 pub use text::{RopeScaling, TextConfig};
@@ -29,6 +31,8 @@ pub enum ModelType {
     Idefics3,
     SmolVlm,
     Llava,
+    LlavaNext,
+    LlavaOnevision,
 }
 
 /// Which of the vision encoder's positions the projector receives (LLaVA).
@@ -63,6 +67,8 @@ pub struct Config {
     /// last hidden state after the final layer norm (Idefics3).
     pub vision_feature_layer: Vec<i64>,
     pub vision_feature_select_strategy: SelectStrategy,
+    /// How pictures of any resolution are cut (LLaVA-NeXT, LLaVA-OneVision).
+    pub any_resolution: Option<AnyResolution>,
     /// `tie_word_embeddings` at the top level; the decoder's own is `text_config`'s.
     pub tie_word_embeddings: bool,
     pub generation: GenerationConfig,
@@ -89,11 +95,16 @@ impl Config {
             "idefics3" => ModelType::Idefics3,
             "smolvlm" => ModelType::SmolVlm,
             "llava" => ModelType::Llava,
-            found => return Err(unsupported("model_type", found, "idefics3, smolvlm, llava")),
+            "llava_next" => ModelType::LlavaNext,
+            "llava_onevision" => ModelType::LlavaOnevision,
+            found => {
+                let supported = "idefics3, smolvlm, llava, llava_next, llava_onevision";
+                return Err(unsupported("model_type", found, supported));
+            }
         };
         let config = match model_type {
-            ModelType::Llava => llava(&fields)?,
-            _ => idefics3(&fields, model_type)?,
+            ModelType::Idefics3 | ModelType::SmolVlm => idefics3(&fields, model_type)?,
+            _ => llava(&fields, model_type)?,
         };
         config.check()?;
         Ok(config)
@@ -129,7 +140,10 @@ impl Config {
         {
             return Err(Error::config("scale_factor", "must be at least 1"));
         }
-        Ok(())
+        match &self.any_resolution {
+            Some(any_resolution) => any_resolution.check(self),
+            None => Ok(()),
+        }
     }
 }
 
@@ -141,36 +155,42 @@ fn idefics3(fields: &Fields, model_type: ModelType) -> Result<Config, Error> {
         image_token_id: fields.u32("image_token_id", 128_257)?,
         pad_token_id: fields.opt_u32("pad_token_id")?,
         vision_config: VisionConfig::idefics3(&vision)?,
-        text_config: TextConfig::from_fields(fields, "text_config", 1e-5)?,
+        text_config: TextConfig::from_fields(fields, "llama", 1e-5)?,
         projector: ProjectorConfig::PixelShuffle { scale_factor: fields.usize("scale_factor", 2)? },
         vision_feature_layer: Vec::new(),
         vision_feature_select_strategy: SelectStrategy::Full,
+        any_resolution: None,
         tie_word_embeddings: fields.bool("tie_word_embeddings", false)?,
         generation: GenerationConfig::from_config(fields)?,
     })
 }
 
-/// `LlavaConfig`.
-fn llava(fields: &Fields) -> Result<Config, Error> {
-    let strategy = match fields.str("vision_feature_select_strategy", "default")? {
+/// `LlavaConfig`, `LlavaNextConfig` and `LlavaOnevisionConfig`, which differ in their defaults.
+fn llava(fields: &Fields, model_type: ModelType) -> Result<Config, Error> {
+    let (image_token, layer, strategy, decoder) = match model_type {
+        ModelType::LlavaOnevision => (151_646, -1, "full", "qwen2"),
+        _ => (32_000, -2, "default", "llama"),
+    };
+    let strategy = match fields.str("vision_feature_select_strategy", strategy)? {
         "default" => SelectStrategy::Default,
         "full" => SelectStrategy::Full,
         found => return Err(unsupported("vision_feature_select_strategy", found, "default, full")),
     };
-    let image_token = fields.opt_u32("image_token_index")?;
-    let image_token = image_token.or(fields.opt_u32("image_token_id")?);
+    let found = fields.opt_u32("image_token_index")?;
+    let found = found.or(fields.opt_u32("image_token_id")?);
     Ok(Config {
-        model_type: ModelType::Llava,
-        image_token_id: image_token.unwrap_or(32_000),
+        model_type,
+        image_token_id: found.unwrap_or(image_token),
         pad_token_id: fields.opt_u32("pad_token_id")?,
-        vision_config: VisionConfig::llava(fields)?,
-        text_config: TextConfig::from_fields(fields, "text_config", 1e-6)?,
+        vision_config: VisionConfig::llava(fields, model_type)?,
+        text_config: TextConfig::from_fields(fields, decoder, 1e-6)?,
         projector: ProjectorConfig::Mlp {
             hidden_act: fields.activation("projector_hidden_act", "gelu")?,
             bias: fields.bool("multimodal_projector_bias", true)?,
         },
-        vision_feature_layer: fields.layers("vision_feature_layer", -2)?,
+        vision_feature_layer: fields.layers("vision_feature_layer", layer)?,
         vision_feature_select_strategy: strategy,
+        any_resolution: AnyResolution::from_fields(fields, model_type)?,
         tie_word_embeddings: fields.bool("tie_word_embeddings", false)?,
         generation: GenerationConfig::from_config(fields)?,
     })

@@ -17,6 +17,7 @@ pub mod dual_encoder;
 mod family;
 pub mod kv_cache;
 pub mod language_model;
+mod packing;
 pub mod projector;
 pub mod vision_encoder;
 
@@ -59,6 +60,8 @@ pub struct Vlm {
     pub config: Config,
     pub vision_encoder: VisionEncoder,
     pub projector: Projector,
+    /// Ends rows of picture tokens, `(D)`; in families that have such ends.
+    pub image_newline: Option<Tensor>,
     pub language_model: LanguageModel,
 }
 
@@ -149,10 +152,13 @@ impl Vlm {
         let family = family::of(config);
         let vision = &config.vision_config;
         let names = (family.language_model, family.lm_head);
+        let d = config.text_config.hidden_size;
+        let newline = family.image_newline.map(|name| loader.tensor(name, &[d]));
         Ok(Vlm {
             config: config.clone(),
             vision_encoder: VisionEncoder::load(loader, family.vision_encoder, vision)?,
             projector: Projector::load(loader, family.projector, config)?,
+            image_newline: newline.transpose()?,
             language_model: LanguageModel::load(loader, names, &config.text_config, tied)?,
         })
     }
@@ -192,7 +198,8 @@ impl Vlm {
         }
     }
 
-    /// `pixel_values (N, C, S, S)` → `image_embeds (N, T_img, D)`
+    /// `pixel_values (N, C, S, S)` → `image_embeds (N, T_img, D)`, each tile for itself;
+    /// [`Vlm::pack`] makes picture tokens of them.
     pub fn encode_images(&self, pixel_values: &Tensor) -> Result<Tensor, Error> {
         self.project(&self.vision_features(pixel_values)?)
     }
@@ -205,7 +212,7 @@ impl Vlm {
     }
 
     /// Token embeddings with the k-th image token replaced by the k-th row of `image_embeds`
-    /// `(N, T_img, D)` → `inputs_embeds (1, T, D)`.
+    /// `(N, T_img, D)` or `(image tokens, D)` → `inputs_embeds (1, T, D)`.
     ///
     /// Errors: as many image tokens as rows are needed; ids outside the vocabulary.
     pub fn merge(&self, input_ids: &[u32], image_embeds: &Tensor) -> Result<Tensor, Error> {

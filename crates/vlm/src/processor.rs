@@ -21,7 +21,7 @@ use candle_core::Tensor;
 pub use chat::{ChatTemplate, Message, Part, Role};
 pub use image::{ImageProcessor, Tile, Tiles};
 pub use layout::Layout;
-pub use span::ImageSpan;
+pub use span::{ImageSpan, Packing};
 pub use tokenizer::{TextStream, Tokenizer};
 
 use crate::{Config, Error};
@@ -34,7 +34,7 @@ pub struct Inputs {
     pub input_ids: Vec<u32>,
     /// (N, C, S, S): the tiles of all pictures in order; `None` without pictures.
     pub pixel_values: Option<Tensor>,
-    /// Where each tile's tokens are and which part of its picture they stand for.
+    /// Where the pictures' tokens are, which tiles they are made of and what they show.
     pub image_spans: Vec<ImageSpan>,
     /// The text whose tokens `input_ids` are, picture tokens written out.
     pub prompt: String,
@@ -66,8 +66,7 @@ impl Processor {
     ///
     /// Errors: `Error::Processor` when the counts differ or the template refuses the messages.
     pub fn prepare(&self, messages: &[Message], images: &[RgbImage]) -> Result<Inputs, Error> {
-        let tiled: Vec<Tiles> = images.iter().map(|image| self.images.tiles(image)).collect();
-        self.prepare_tiled(messages, &tiled)
+        self.prepare_tiled(messages, &self.images.tiles_of(images))
     }
 
     /// The same for pictures that were cut into tiles before.

@@ -1,7 +1,8 @@
 //! What goes into the network: prompts and ids letter for letter, pixels to rounding.
 
+use image::{Rgb, RgbImage};
 use vlm::Config;
-use vlm::processor::{Message, Part, Processor, Role};
+use vlm::processor::{ImageSpan, Message, Packing, Part, Processor, Role, Tile};
 
 use super::fixture;
 
@@ -43,11 +44,75 @@ fn spans_cover_the_picture_tokens() {
         for span in spans {
             assert!(span.image < case.images.len(), "{}", case.name);
             let n_cells = (span.grid.0 * span.grid.1) as i64;
-            assert_eq!(span.tokens.len() as i64 + span.first_cell, n_cells, "{}", case.name);
+            let n_newlines = match span.packing {
+                Packing::Tile { newline } => usize::from(newline),
+                Packing::Mosaic { .. } => span.grid.0,
+            };
+            let n_shown = (span.tokens.len() - n_newlines) as i64;
+            assert_eq!(n_shown + span.first_cell, n_cells, "{}", case.name);
+            let blank = (0..span.tokens.len()).filter(|i| span.pixel_box(*i).is_none()).count();
+            assert_eq!(blank, n_newlines, "{}", case.name);
             let mut ids = inputs.input_ids[span.tokens.clone()].iter();
             assert!(ids.all(|id| *id == image_token), "{}", case.name);
         }
     }
+}
+
+/// In a picture whose colours say where they are, what a token is made of has the colours of the
+/// middle of what it is said to show.
+#[test]
+fn a_token_shows_what_it_is_made_of() {
+    for case in fixture::all() {
+        let config = Config::load(&case.dir).expect(&case.name);
+        let processor = Processor::load(&case.dir, &config).expect(&case.name);
+        let n_patches = config.vision_config.patches_per_side();
+        for (width, height) in [(90, 50), (50, 90), (64, 64), (100, 12)] {
+            let colour = |at: f32, length: u32| at * 255.0 / length as f32;
+            let picture = RgbImage::from_fn(width, height, |x, y| {
+                Rgb([colour(x as f32 + 0.5, width) as u8, colour(y as f32 + 0.5, height) as u8, 0])
+            });
+            let mut tiles = processor.images.tiles(&picture).tiles.into_iter();
+            let inputs = processor.prepare(&[Message::user(1, "What?")], &[picture]).expect("ok");
+            for span in &inputs.image_spans {
+                let own: Vec<Tile> = tiles.by_ref().take(span.n_tiles()).collect();
+                for i in 0..span.tokens.len() {
+                    let Some(cell) = span.cell(i) else { continue };
+                    let [x0, y0, x1, y1] = span.pixel_box(i).expect("a cell shows something");
+                    let (x, y) = ((x0 + x1) / 2.0, (y0 + y1) / 2.0);
+                    let inside = (1.0..width as f32 - 1.0).contains(&x)
+                        && (1.0..height as f32 - 1.0).contains(&y);
+                    let Rgb([red, green, _]) = pixel(&own, span, cell, n_patches);
+                    let apart = (colour(x, width) - f32::from(red))
+                        .abs()
+                        .max((colour(y, height) - f32::from(green)).abs());
+                    assert!(!inside || apart < 24.0, "{} {span:?} {cell:?} {apart}", case.name);
+                }
+            }
+        }
+    }
+}
+
+/// The pixel in the middle of a cell, in the tiles that its span is made of.
+fn pixel(
+    tiles: &[Tile],
+    span: &ImageSpan,
+    (row, col): (usize, usize),
+    n_patches: usize,
+) -> Rgb<u8> {
+    let side = tiles[0].pixels.width() as f32;
+    let (n_tiles, kept, n_cells) = match span.packing {
+        Packing::Tile { .. } => ((1, 1), span.grid, span.grid.0),
+        Packing::Mosaic { tiles, kept } => (tiles, kept, n_patches),
+    };
+    let middle = |at: usize, n_tiles: usize, kept: usize, shown: usize| {
+        let margin = (n_tiles * n_cells - kept) / 2;
+        let place = margin as f32 + (at as f32 + 0.5) * kept as f32 / shown as f32;
+        place * side / n_cells as f32
+    };
+    let x = middle(col, n_tiles.1, kept.1, span.grid.1);
+    let y = middle(row, n_tiles.0, kept.0, span.grid.0);
+    let tile = (y / side) as usize * n_tiles.1 + (x / side) as usize;
+    *tiles[tile].pixels.get_pixel((x % side) as u32, (y % side) as u32)
 }
 
 #[test]

@@ -31,7 +31,14 @@ fn published_preprocessor_settings_are_read() {
     assert_eq!(siglip.kind, Kind::Siglip);
     assert_eq!(siglip.size, Size::Exact { height: 384, width: 384 });
 
-    // A 4:3 photo: 4 columns and 3 rows of 512 pixels, and the whole.
+    let next = read("llava-v1.6/preprocessor_config.json");
+    assert_eq!((next.kind, next.image_grid_pinpoints.len()), (Kind::LlavaNext, 5));
+
+    // A 4:3 photo: 2 columns and rows of 336 pixels, and the whole.
+    let tiles = ImageProcessor { settings: next }.tiles(&RgbImage::new(800, 600));
+    assert_eq!((tiles.rows, tiles.cols, tiles.tiles.len()), (2, 2, 5));
+
+    // The same: 4 columns and 3 rows of 512 pixels, and the whole.
     let tiles = ImageProcessor { settings: smol }.tiles(&RgbImage::new(800, 600));
     assert_eq!((tiles.rows, tiles.cols, tiles.tiles.len()), (3, 4, 13));
 }

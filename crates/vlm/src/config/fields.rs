@@ -134,6 +134,16 @@ impl<'a> Fields<'a> {
         Ok(found.unwrap_or_else(|| vec![default]))
     }
 
+    /// A list of pairs of numbers.
+    pub fn pairs(&self, key: &str) -> Result<Option<Vec<[u32; 2]>>, Error> {
+        let number = |v: &Value| v.as_u64().and_then(|n| u32::try_from(n).ok());
+        let pair = |v: &Value| match v.as_array()?.as_slice() {
+            [a, b] => Some([number(a)?, number(b)?]),
+            _ => None,
+        };
+        self.parsed(key, "a list of pairs of numbers", |v| v.as_array()?.iter().map(pair).collect())
+    }
+
     /// One token id, a list of them, or nothing.
     pub fn token_ids(&self, key: &str) -> Result<Option<Vec<u32>>, Error> {
         let id = |v: &Value| v.as_u64().and_then(|n| u32::try_from(n).ok());

@@ -31,6 +31,27 @@ fn missing_keys_take_the_family_defaults() {
 }
 
 #[test]
+fn any_resolution_has_the_defaults_of_its_family() {
+    let next = json!({
+        "model_type": "llava_next",
+        "text_config": {"model_type": "mistral", "sliding_window": null},
+        "vision_config": {"model_type": "clip_vision_model", "image_size": 336, "patch_size": 14},
+    });
+    let config = Config::from_json(&next).expect("LLaVA 1.6");
+    let cut = config.any_resolution.clone().expect("tiles");
+    assert_eq!((cut.image_grid_pinpoints.len(), cut.max_tiles), (5, None));
+    assert_eq!((config.tokens_per_tile(), config.text_config.sliding_window), (576, None));
+
+    let config = Config::from_json(&json!({"model_type": "llava_onevision"})).expect("OneVision");
+    let cut = config.any_resolution.clone().expect("tiles");
+    assert_eq!((cut.image_grid_pinpoints.len(), cut.max_tiles), (36, Some(9)));
+    assert_eq!(cut.image_grid_pinpoints[6], [768, 384]);
+    assert_eq!((config.image_token_id, config.tokens_per_tile()), (151_646, 729));
+    assert_eq!(config.vision_config.kind, VisionKind::Siglip);
+    assert!(config.text_config.qkv_bias, "Qwen2");
+}
+
+#[test]
 fn generation_settings_alone_say_where_to_stop() {
     let llava = json!({
         "model_type": "llava", "eos_token_id": 7,
@@ -60,6 +81,19 @@ fn wrong_values_name_their_key() {
             "num_key_value_heads",
         ),
         (json!({"model_type": "llava", "text_config": {"hidden_size": "big"}}), "hidden_size"),
+        (
+            json!({"model_type": "llava_onevision", "vision_aspect_ratio": "pad"}),
+            "`vision_aspect_ratio` is `pad`",
+        ),
+        (
+            json!({"model_type": "llava_next", "vision_feature_select_strategy": "full"}),
+            "vision_feature_select_strategy",
+        ),
+        (json!({"model_type": "llava_next", "image_grid_pinpoints": []}), "image_grid_pinpoints"),
+        (
+            json!({"model_type": "llava_next", "image_grid_pinpoints": [[336, 500]]}),
+            "[336, 500] is not made of whole tiles of 336 pixels",
+        ),
     ];
     for (json, key) in rows {
         let error = Config::from_json(&json).expect_err(key).to_string();

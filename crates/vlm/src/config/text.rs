@@ -55,14 +55,15 @@ pub struct TextConfig {
 }
 
 impl TextConfig {
-    /// `rms_norm_eps`: the default of the family when the whole object is missing.
+    /// `model_type` is the family's usual decoder, and `rms_norm_eps` the family's default when
+    /// the whole object is missing.
     pub(crate) fn from_fields(
         parent: &Fields,
-        key: &str,
+        model_type: &'static str,
         rms_norm_eps: f64,
     ) -> Result<Self, Error> {
-        let fields = parent.object(key)?;
-        let model_type = fields.str("model_type", "llama")?;
+        let fields = parent.object("text_config")?;
+        let model_type = fields.str("model_type", model_type)?;
         let eps = if fields.is_absent() { rms_norm_eps } else { 1e-6 };
         let mut config = Self::llama(&fields, eps)?;
         match model_type {

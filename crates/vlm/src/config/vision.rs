@@ -4,7 +4,7 @@
 //! how images become `pixel_values`.
 
 use super::fields::Fields;
-use super::unsupported;
+use super::{ModelType, unsupported};
 use crate::error::Error;
 use crate::model::nn::Activation;
 
@@ -80,6 +80,17 @@ const SIGLIP: Defaults = Defaults {
     ..CLIP
 };
 
+/// What `LlavaOnevisionConfig` builds when there is no `vision_config` at all.
+const ONEVISION: Defaults = Defaults {
+    hidden_size: 1152,
+    intermediate_size: 4304,
+    num_hidden_layers: 26,
+    num_attention_heads: 16,
+    image_size: 384,
+    patch_size: 14,
+    ..SIGLIP
+};
+
 const IDEFICS3: Defaults = Defaults {
     kind: VisionKind::Idefics3,
     hidden_size: 1152,
@@ -94,13 +105,17 @@ impl VisionConfig {
         Self::read(fields, &IDEFICS3)
     }
 
-    /// The tower of a LLaVA model.
-    pub(crate) fn llava(fields: &Fields) -> Result<Self, Error> {
+    /// The tower of a LLaVA, LLaVA-NeXT or LLaVA-OneVision model.
+    pub(crate) fn llava(fields: &Fields, model_type: ModelType) -> Result<Self, Error> {
         let fields = fields.object("vision_config")?;
+        let (absent, kind) = match model_type {
+            ModelType::LlavaOnevision => (&ONEVISION, "siglip_vision_model"),
+            _ => (&LLAVA, "clip_vision_model"),
+        };
         if fields.is_absent() {
-            return Self::read(&fields, &LLAVA);
+            return Self::read(&fields, absent);
         }
-        match fields.str("model_type", "clip_vision_model")? {
+        match fields.str("model_type", kind)? {
             "clip_vision_model" => Self::read(&fields, &CLIP),
             "siglip_vision_model" => Self::read(&fields, &SIGLIP),
             found => {

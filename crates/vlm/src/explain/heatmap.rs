@@ -24,7 +24,9 @@ impl Heatmap {
         let mut map = canvas(&spans)?;
         for span in spans {
             for (i, position) in span.tokens.clone().enumerate() {
-                map.spread(span.pixel_box(i), row.get(position).copied().unwrap_or(0.0));
+                if let Some(bbox) = span.pixel_box(i) {
+                    map.spread(bbox, row.get(position).copied().unwrap_or(0.0));
+                }
             }
         }
         Some(map)
@@ -104,9 +106,11 @@ fn overlaps(from: f32, to: f32, size: f32, n: usize) -> Vec<(usize, f32)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::processor::Packing;
 
     fn span(tokens: std::ops::Range<usize>, source: [f32; 4]) -> ImageSpan {
-        ImageSpan { image: 0, tokens, grid: (2, 2), first_cell: 0, source }
+        let packing = Packing::Tile { newline: false };
+        ImageSpan { image: 0, tokens, grid: (2, 2), first_cell: 0, source, packing }
     }
 
     #[test]
@@ -118,6 +122,16 @@ mod tests {
             assert!((found - expected).abs() < 1e-6, "{:?}", map.values);
         }
         assert_eq!(map.cell_box(1, 0), [0.0, 5.0, 10.0, 10.0]);
+    }
+
+    #[test]
+    fn what_falls_on_newlines_is_on_no_map() {
+        let packing = Packing::Mosaic { tiles: (1, 1), kept: (2, 2) };
+        let rows = ImageSpan { packing, ..span(0..6, [0.0, 0.0, 20.0, 20.0]) };
+        let map = Heatmap::new(&[0.1, 0.2, 0.4, 0.05, 0.15, 0.1], &[rows], 0).unwrap();
+        for (found, expected) in map.values.iter().zip([0.1, 0.2, 0.05, 0.15]) {
+            assert!((found - expected).abs() < 1e-6, "{:?}", map.values);
+        }
     }
 
     #[test]

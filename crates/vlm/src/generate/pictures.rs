@@ -1,6 +1,6 @@
 //! The pictures of a conversation: known by content, encoded once.
 //!
-//! Shapes: `N` tiles, `T_img` tokens of a tile, `D` hidden size.
+//! Shapes: `N` tiles, `T_img` embeddings of a tile, `D` hidden size.
 
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -9,17 +9,17 @@ use candle_core::Tensor;
 use image::RgbImage;
 
 use super::Cancel;
-use crate::processor::Inputs;
+use crate::processor::{ImageSpan, Inputs};
 use crate::{Error, Vlm};
 
 /// Tiles encoded in one pass: bounds memory, and how long cancelling waits.
 const TILES_AT_ONCE: usize = 4;
 
-/// Encoded pictures by the hash of their content.
+/// Encoded pictures by the hash of their content and of how they were laid out.
 #[derive(Default)]
 pub(super) struct Pictures {
-    /// One `(T_img, D)` per tile.
-    encoded: HashMap<u64, Vec<Tensor>>,
+    /// `(tokens, D)` of each picture: those of its spans in order.
+    encoded: HashMap<u64, Tensor>,
     /// The hash of each picture of the current prompt.
     current: Vec<u64>,
 }
@@ -28,13 +28,14 @@ impl Pictures {
     /// What each position of the prompt holds: its id, or for picture tokens a mark of the
     /// content and the place in it. Pictures that are not in the prompt are forgotten.
     pub fn keys(&mut self, inputs: &Inputs, images: &[RgbImage]) -> Vec<u64> {
-        self.current = images.iter().map(content_hash).collect();
+        let hash = |(i, image)| content_hash(image, &spans_of(inputs, i));
+        self.current = images.iter().enumerate().map(hash).collect();
         let current = self.current.clone();
         self.encoded.retain(|hash, _| current.contains(hash));
         let mut keys: Vec<u64> = inputs.input_ids.iter().map(|&id| u64::from(id)).collect();
-        for (tile_idx, span) in inputs.image_spans.iter().enumerate() {
+        for (span_idx, span) in inputs.image_spans.iter().enumerate() {
             for (i, position) in span.tokens.clone().enumerate() {
-                keys[position] = hash_of((current[span.image], tile_idx, i)) | 1 << 63;
+                keys[position] = hash_of((current[span.image], span_idx, i)) | 1 << 63;
             }
         }
         keys
@@ -50,17 +51,17 @@ impl Pictures {
     ) -> Result<Tensor, Error> {
         let ids = &inputs.input_ids[from..];
         let mut rows = Vec::new();
-        let mut tile_of_image = vec![0; self.current.len()];
+        let mut next_of_image = vec![0; self.current.len()];
         for span in &inputs.image_spans {
-            let tile_idx = tile_of_image[span.image];
-            tile_of_image[span.image] += 1;
-            if span.tokens.end <= from {
+            let first = next_of_image[span.image];
+            next_of_image[span.image] += span.tokens.len();
+            if span.tokens.end <= from || span.tokens.is_empty() {
                 continue;
             }
             self.encode(vlm, inputs, span.image, cancel)?;
-            let tile = &self.encoded[&self.current[span.image]][tile_idx];
+            let picture = &self.encoded[&self.current[span.image]];
             let skip = from.saturating_sub(span.tokens.start);
-            rows.push(tile.narrow(0, skip, span.tokens.len() - skip)?);
+            rows.push(picture.narrow(0, first + skip, span.tokens.len() - skip)?);
         }
         if rows.is_empty() {
             let ids = Tensor::from_slice(ids, (1, ids.len()), vlm.device())?;
@@ -83,26 +84,31 @@ impl Pictures {
             return Ok(());
         }
         let Some(pixel_values) = &inputs.pixel_values else { return Ok(()) };
-        let of_image = |span: &crate::processor::ImageSpan| span.image == image;
-        let first = inputs.image_spans.iter().position(of_image).unwrap_or(0);
-        let n_tiles = inputs.image_spans.iter().filter(|span| of_image(span)).count();
-        let mut tiles = Vec::with_capacity(n_tiles);
+        let before = inputs.image_spans.iter().take_while(|span| span.image != image);
+        let first: usize = before.map(ImageSpan::n_tiles).sum();
+        let spans = spans_of(inputs, image);
+        let n_tiles: usize = spans.iter().map(ImageSpan::n_tiles).sum();
+        let mut tiles = Vec::new();
         for start in (0..n_tiles).step_by(TILES_AT_ONCE) {
             cancel.check()?;
             let n = TILES_AT_ONCE.min(n_tiles - start);
             let piece = pixel_values.narrow(0, first + start, n)?.to_device(vlm.device())?;
-            let embeds = vlm.encode_images(&piece)?; // (N, T_img, D)
-            for tile in 0..n {
-                tiles.push(embeds.get(tile)?);
-            }
+            tiles.push(vlm.encode_images(&piece)?); // (N, T_img, D)
         }
-        self.encoded.insert(hash, tiles);
+        let packed = vlm.pack(&Tensor::cat(&tiles, 0)?, &spans)?; // (tokens, D)
+        self.encoded.insert(hash, packed);
         Ok(())
     }
 }
 
-fn content_hash(image: &RgbImage) -> u64 {
-    hash_of((image.dimensions(), image.as_raw()))
+fn spans_of(inputs: &Inputs, image: usize) -> Vec<ImageSpan> {
+    inputs.image_spans.iter().filter(|span| span.image == image).cloned().collect()
+}
+
+/// The same picture is another one where it is cut otherwise, as beside a second one.
+fn content_hash(image: &RgbImage, spans: &[ImageSpan]) -> u64 {
+    let packings: Vec<_> = spans.iter().map(|span| span.packing).collect();
+    hash_of((image.dimensions(), image.as_raw(), packings))
 }
 
 fn hash_of(value: impl Hash) -> u64 {

@@ -12,6 +12,8 @@ pub(super) struct Family {
     pub projector: &'static str,
     pub language_model: &'static str,
     pub lm_head: &'static str,
+    /// the parameter that ends rows of picture tokens
+    pub image_newline: Option<&'static str>,
     /// found in the wild → ours; the first that fits is applied
     aliases: &'static [(&'static str, &'static str)],
     /// parts that answer no question: SigLIP's pooling head
@@ -23,20 +25,26 @@ const LLAVA: Family = Family {
     projector: "multi_modal_projector",
     language_model: "language_model.model",
     lm_head: "language_model.lm_head",
+    image_newline: None,
     aliases: &[
         ("model.vision_tower.", "vision_tower."),
         ("model.multi_modal_projector.", "multi_modal_projector."),
         ("model.language_model.", "language_model.model."),
+        ("model.image_newline", "image_newline"),
         ("lm_head.", "language_model.lm_head."),
     ],
     unused: &["vision_tower.vision_model.head."],
 };
+
+/// LLaVA-NeXT and LLaVA-OneVision.
+const LLAVA_NEXT: Family = Family { image_newline: Some("image_newline"), ..LLAVA };
 
 const IDEFICS3: Family = Family {
     vision_encoder: "model.vision_model",
     projector: "model.connector",
     language_model: "model.text_model",
     lm_head: "lm_head",
+    image_newline: None,
     aliases: &[
         ("model.language_model.", "model.text_model."),
         ("model.model.", "model."),
@@ -52,6 +60,7 @@ const IDEFICS3: Family = Family {
 pub(super) fn of(config: &Config) -> &'static Family {
     match config.model_type {
         ModelType::Llava => &LLAVA,
+        ModelType::LlavaNext | ModelType::LlavaOnevision => &LLAVA_NEXT,
         ModelType::Idefics3 | ModelType::SmolVlm => &IDEFICS3,
     }
 }

@@ -103,7 +103,7 @@ const LLAVA_TEMPLATE: &str = "{% for message in messages %}\
 impl ChatTemplate {
     /// The template of a model folder: `chat_template.jinja`, `chat_template.json`,
     /// `processor_config.json` or `tokenizer_config.json`, the first that has one, else the
-    /// family's usual one.
+    /// family's usual one, where it has one.
     ///
     /// Errors: an unreadable file, or a template that does not compile, by name.
     pub fn load(dir: &Path, tokenizer: &Tokenizer, model: ModelType) -> Result<Self, Error> {
@@ -205,6 +205,12 @@ fn find(dir: &Path, tokenizer: &Tokenizer, model: ModelType) -> Result<(String, 
     let text = match model {
         ModelType::Idefics3 | ModelType::SmolVlm => IDEFICS3_TEMPLATE,
         ModelType::Llava => LLAVA_TEMPLATE,
+        // Each of their decoders was taught another one.
+        ModelType::LlavaNext | ModelType::LlavaOnevision => {
+            let file = dir.join("chat_template.jinja").display().to_string();
+            let message = "is missing; take the one that came with these weights".to_owned();
+            return Err(Error::Processor { file, message });
+        }
     };
     Ok((text.to_owned(), "the built-in chat template".to_owned()))
 }

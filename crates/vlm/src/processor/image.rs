@@ -6,6 +6,7 @@
 //!
 //! Legend: `N` tiles, `C` channels (3), `S` the tile's side in pixels.
 
+mod any_resolution;
 mod decode;
 mod jpeg;
 mod prepare;

@@ -1,16 +1,23 @@
 //! How a family writes a picture into the prompt, and where its tokens end up.
 //!
-//! Follows transformers' `processing_{idefics3,smolvlm,llava}.py`. Knows the number of tokens of a
-//! tile from the network's sizes, and refuses a folder whose files disagree about it.
+//! Follows transformers' `processing_{idefics3,smolvlm,llava,llava_next,llava_onevision}.py`. Knows
+//! the number of tokens of a tile from the network's sizes, and refuses a folder whose files
+//! disagree about it.
+
+mod any_resolution;
 
 use std::path::Path;
 
-use super::image::{ImageProcessor, Kind, Tiles};
-use super::span::ImageSpan;
+use serde_json::Value;
+
+use super::image::{ImageProcessor, Kind, Tile, Tiles};
+use super::span::{ImageSpan, Packing};
 use super::tokenizer::Tokenizer;
 use super::{Message, Part};
 use crate::Error;
-use crate::config::{Config, ModelType, SelectStrategy, VisionKind, read_json};
+use crate::config::{
+    AnyResolution, Config, ModelType, ProjectorConfig, SelectStrategy, VisionKind, read_json,
+};
 
 /// The tokens around and inside pictures.
 #[derive(Clone, Debug)]
@@ -25,7 +32,7 @@ pub struct Layout {
     /// See `ImageSpan::first_cell`.
     first_cell: i64,
     family: Family,
-    vision_kind: VisionKind,
+    image_kind: Kind,
     /// Height and width of what the vision encoder receives, in pixels.
     image_size: u32,
 }
@@ -36,6 +43,8 @@ enum Family {
     Idefics3 { fake: String, global: String },
     /// The image token repeated.
     Llava,
+    /// The same: for a view of the whole picture, then for its tiles side by side.
+    LlavaNext(AnyResolution),
 }
 
 impl Layout {
@@ -45,21 +54,22 @@ impl Layout {
     /// id, or `processor_config.json` counts other tokens than `config` gives.
     pub fn load(dir: &Path, config: &Config, tokenizer: &Tokenizer) -> Result<Layout, Error> {
         let named = |key: &str, usual: &str| tokenizer.special(key).unwrap_or(usual).to_owned();
-        let family = match config.model_type {
-            ModelType::Llava => Family::Llava,
-            ModelType::Idefics3 | ModelType::SmolVlm => Family::Idefics3 {
+        let family = match (config.model_type, &config.any_resolution) {
+            (ModelType::Idefics3 | ModelType::SmolVlm, _) => Family::Idefics3 {
                 fake: named("fake_image_token", "<fake_token_around_image>"),
                 global: named("global_image_token", "<global-img>"),
             },
+            (_, None) => Family::Llava,
+            (_, Some(settings)) => Family::LlavaNext(settings.clone()),
         };
         let grid_side = match config.projector {
-            crate::config::ProjectorConfig::PixelShuffle { scale_factor } => {
+            ProjectorConfig::PixelShuffle { scale_factor } => {
                 config.vision_config.patches_per_side() / scale_factor.max(1)
             }
-            crate::config::ProjectorConfig::Mlp { .. } => config.vision_config.patches_per_side(),
+            ProjectorConfig::Mlp { .. } => config.vision_config.patches_per_side(),
         };
         let has_class = config.vision_config.kind == VisionKind::Clip;
-        let drops_first = matches!(family, Family::Llava)
+        let drops_first = !matches!(family, Family::Idefics3 { .. })
             && config.vision_feature_select_strategy == SelectStrategy::Default;
         let layout = Layout {
             image_token: named("image_token", "<image>"),
@@ -68,7 +78,7 @@ impl Layout {
             grid: (grid_side, grid_side),
             first_cell: i64::from(drops_first) - i64::from(has_class),
             family,
-            vision_kind: config.vision_config.kind,
+            image_kind: image_kind(config),
             image_size: config.vision_config.image_size as u32,
         };
         layout.check_tokenizer(config, tokenizer)?;
@@ -78,11 +88,7 @@ impl Layout {
 
     /// The image processor class of checkpoints whose files name none.
     pub fn image_kind(&self) -> Kind {
-        match (&self.family, self.vision_kind) {
-            (Family::Idefics3 { .. }, _) => Kind::Idefics3,
-            (Family::Llava, VisionKind::Clip) => Kind::Clip,
-            (Family::Llava, _) => Kind::Siglip,
-        }
+        self.image_kind
     }
 
     /// Replaces each placeholder of `prompt` by the tokens of its picture.
@@ -101,29 +107,25 @@ impl Layout {
         Ok(expanded)
     }
 
-    /// Where the tokens of each tile are.
+    /// Where the tokens of each picture are, and what they are made of and show.
     pub fn spans(&self, input_ids: &[u32], tiled: &[Tiles]) -> Result<Vec<ImageSpan>, Error> {
         let ids = input_ids.iter().enumerate();
         let positions: Vec<usize> =
             ids.filter(|(_, id)| **id == self.image_token_id).map(|(at, _)| at).collect();
-        let n_tiles: usize = tiled.iter().map(|tiles| tiles.tiles.len()).sum();
-        if positions.len() != n_tiles * self.tokens_per_tile {
-            let embeds = n_tiles * self.tokens_per_tile;
-            return Err(Error::ImageTokens { tokens: positions.len(), embeds });
+        let mut spans = Vec::new();
+        let mut taken = 0;
+        for (image, tiles) in tiled.iter().enumerate() {
+            for span in self.pieces(tiles) {
+                let start = positions.get(taken).copied().unwrap_or(input_ids.len());
+                let tokens = start..start + span.tokens.len();
+                taken += tokens.len();
+                spans.push(ImageSpan { image, tokens, ..span });
+            }
         }
-        let tiles = tiled.iter().enumerate();
-        let tiles = tiles.flat_map(|(image, tiles)| tiles.tiles.iter().map(move |t| (image, t)));
-        let runs = positions.chunks(self.tokens_per_tile.max(1));
-        Ok(tiles
-            .zip(runs)
-            .map(|((image, tile), run)| ImageSpan {
-                image,
-                tokens: run[0]..run[0] + run.len(),
-                grid: self.grid,
-                first_cell: self.first_cell,
-                source: tile.source,
-            })
-            .collect())
+        match taken == positions.len() {
+            true => Ok(spans),
+            false => Err(Error::ImageTokens { tokens: positions.len(), embeds: taken }),
+        }
     }
 
     /// The messages with any picture token that was typed as text made harmless by a space.
@@ -145,8 +147,16 @@ impl Layout {
         Ok(messages)
     }
 
-    /// Refuses settings whose tiles the vision encoder cannot take.
+    /// Refuses settings whose tiles the vision encoder cannot take, or other ones than
+    /// `config.json` expects.
     pub fn check_tiles(&self, dir: &Path, images: &ImageProcessor) -> Result<(), Error> {
+        let file = dir.join("preprocessor_config.json").display().to_string();
+        if let Family::LlavaNext(settings) = &self.family
+            && settings.image_grid_pinpoints != images.settings.image_grid_pinpoints
+        {
+            let message = "image_grid_pinpoints are not those of config.json".to_owned();
+            return Err(wrong(&file, message));
+        }
         let probe = ::image::RgbImage::new(self.image_size, self.image_size);
         for tile in images.tiles(&probe).tiles {
             let (width, height) = tile.pixels.dimensions();
@@ -156,17 +166,42 @@ impl Layout {
                     "makes pictures of {width} x {height} pixels, but config.json says the \
                      vision encoder takes {side} x {side}"
                 );
-                let file = dir.join("preprocessor_config.json");
-                return Err(wrong(&file.display().to_string(), message));
+                return Err(wrong(&file, message));
             }
         }
         Ok(())
     }
 
+    /// The spans of one picture, each at place 0: the tiles in order, each with its tokens.
+    fn pieces(&self, tiles: &Tiles) -> Vec<ImageSpan> {
+        match (&self.family, tiles.tiles.as_slice()) {
+            (Family::LlavaNext(_), [only]) => vec![self.piece(only, true)],
+            (Family::LlavaNext(settings), [view, ..]) => {
+                let mosaic = any_resolution::mosaic(tiles, self.grid.0, settings.max_tiles);
+                vec![self.piece(view, false), mosaic]
+            }
+            (_, each) => each.iter().map(|tile| self.piece(tile, false)).collect(),
+        }
+    }
+
+    fn piece(&self, tile: &Tile, newline: bool) -> ImageSpan {
+        ImageSpan {
+            image: 0,
+            tokens: 0..self.tokens_per_tile + usize::from(newline),
+            grid: self.grid,
+            first_cell: self.first_cell,
+            source: tile.source,
+            packing: Packing::Tile { newline },
+        }
+    }
+
     /// `get_image_prompt_string` of the processors.
     fn picture(&self, tiles: &Tiles) -> String {
+        let Family::Idefics3 { fake, global } = &self.family else {
+            let n_tokens = self.pieces(tiles).iter().map(|span| span.tokens.len()).sum();
+            return self.image_token.repeat(n_tokens);
+        };
         let run = self.image_token.repeat(self.tokens_per_tile);
-        let Family::Idefics3 { fake, global } = &self.family else { return run };
         let mut text = String::new();
         for row in 1..=tiles.rows {
             for col in 1..=tiles.cols {
@@ -203,19 +238,34 @@ impl Layout {
     }
 
     fn check_count(&self, dir: &Path) -> Result<(), Error> {
+        let (key, gives) = match &self.family {
+            Family::Idefics3 { .. } => ("image_seq_len", self.tokens_per_tile.into()),
+            Family::LlavaNext(AnyResolution { max_tiles: Some(n), .. }) => {
+                ("vision_aspect_ratio", Value::from(format!("anyres_max_{n}")))
+            }
+            Family::LlavaNext(_) | Family::Llava => return Ok(()),
+        };
         let path = dir.join("processor_config.json");
-        if !path.exists() || matches!(self.family, Family::Llava) {
+        if !path.exists() {
             return Ok(());
         }
-        let json = read_json(&path)?;
-        let says = json.get("image_seq_len").and_then(serde_json::Value::as_u64);
-        if says.is_some_and(|says| says != self.tokens_per_tile as u64) {
-            let (says, gives) = (says.unwrap_or(0), self.tokens_per_tile);
-            let message =
-                format!("image_seq_len is {says}, but config.json gives {gives} tokens a tile");
-            return Err(wrong(&path.display().to_string(), message));
+        match read_json(&path)?.get(key).filter(|says| !says.is_null()) {
+            Some(says) if *says != gives => {
+                let message = format!("{key} is {says}, but config.json gives {gives}");
+                Err(wrong(&path.display().to_string(), message))
+            }
+            _ => Ok(()),
         }
-        Ok(())
+    }
+}
+
+fn image_kind(config: &Config) -> Kind {
+    match (config.model_type, config.vision_config.kind) {
+        (ModelType::Idefics3 | ModelType::SmolVlm, _) => Kind::Idefics3,
+        (ModelType::Llava, VisionKind::Clip) => Kind::Clip,
+        (ModelType::Llava, _) => Kind::Siglip,
+        (ModelType::LlavaNext, _) => Kind::LlavaNext,
+        (ModelType::LlavaOnevision, _) => Kind::LlavaOnevision,
     }
 }
 

@@ -2,14 +2,17 @@
 
 use std::ops::Range;
 
-/// The tokens of one tile.
+/// A run of picture tokens: the tiles they are made of, and what each of them shows.
+///
+/// Token `i` is at place `i + first_cell`; places go row by row over the grid and, where rows end
+/// with a newline token, one place beyond each. A place outside the grid shows nothing.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ImageSpan {
     /// Which of the conversation's pictures.
     pub image: usize,
-    /// Positions in `input_ids`, one for each embedding of the tile.
+    /// Positions in `input_ids`, one for each embedding.
     pub tokens: Range<usize>,
-    /// Rows and columns of tokens; token `i` is at cell `i + first_cell`, row by row.
+    /// Rows and columns of tokens that show a part of the picture.
     pub grid: (usize, usize),
     /// -1 where the first token is a class token, 1 where the checkpoint drops the first patch of
     /// a tower without one, else 0.
@@ -17,23 +20,50 @@ pub struct ImageSpan {
     /// What the whole grid shows: x0, y0, x1, y1 in pixels of the original picture. Reaches
     /// beyond the picture where the tile is padded.
     pub source: [f32; 4],
+    pub packing: Packing,
+}
+
+/// How the embeddings of tiles become tokens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Packing {
+    /// Those of one tile as they are, and with `newline` a newline token after the last.
+    Tile { newline: bool },
+    /// Those of `tiles` (rows, columns) laid side by side, of which the middle `kept` (rows,
+    /// columns) are brought to the span's grid; a newline token ends each row.
+    Mosaic { tiles: (usize, usize), kept: (usize, usize) },
 }
 
 impl ImageSpan {
-    /// Row and column of token `i` of the span; `None` for a class token.
+    /// How many tiles the tokens are made of.
+    pub fn n_tiles(&self) -> usize {
+        match self.packing {
+            Packing::Tile { .. } => 1,
+            Packing::Mosaic { tiles: (rows, cols), .. } => rows * cols,
+        }
+    }
+
+    /// Row and column of token `i` of the span; `None` for a class or newline token.
     pub fn cell(&self, i: usize) -> Option<(usize, usize)> {
-        let cell = usize::try_from(i as i64 + self.first_cell).ok()?;
-        Some((cell / self.grid.1.max(1), cell % self.grid.1.max(1)))
+        let place = usize::try_from(i as i64 + self.first_cell).ok()?;
+        let row_len = match self.packing {
+            Packing::Tile { .. } => self.grid.1.max(1),
+            Packing::Mosaic { .. } => self.grid.1 + 1,
+        };
+        let (row, col) = (place / row_len, place % row_len);
+        (row < self.grid.0 && col < self.grid.1).then_some((row, col))
     }
 
     /// What token `i` of the span shows: x0, y0, x1, y1 in pixels of the original picture. A class
-    /// token shows all.
-    pub fn pixel_box(&self, i: usize) -> [f32; 4] {
-        let Some((row, col)) = self.cell(i) else { return self.source };
+    /// token shows all, a newline token nothing.
+    pub fn pixel_box(&self, i: usize) -> Option<[f32; 4]> {
+        if (i as i64) < -self.first_cell {
+            return Some(self.source);
+        }
+        let (row, col) = self.cell(i)?;
         let [x0, y0, x1, y1] = self.source;
         let width = (x1 - x0) / self.grid.1 as f32;
         let height = (y1 - y0) / self.grid.0 as f32;
         let (left, top) = (x0 + col as f32 * width, y0 + row as f32 * height);
-        [left, top, left + width, top + height]
+        Some([left, top, left + width, top + height])
     }
 }

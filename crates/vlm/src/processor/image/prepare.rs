@@ -1,7 +1,8 @@
 //! RGB pixels -> tiles -> pixel values, as the reference image processors do it.
 //!
 //! Follows transformers' `image_processing_{idefics3,smolvlm,clip,llava,siglip}.py` (the Pillow
-//! versions), and adds what they forget: which part of the original picture each tile shows.
+//! versions; `any_resolution` those of LLaVA-NeXT and LLaVA-OneVision), and adds what they forget:
+//! which part of the original picture each tile shows.
 //! Does not know what tokens the tiles become.
 //!
 //! Legend: `N` tiles, `C` channels (3), `S` the tile's side in pixels.
@@ -9,6 +10,7 @@
 use candle_core::{Device, Tensor};
 use image::{Rgb, RgbImage, imageops};
 
+use super::any_resolution;
 use super::resample::resize;
 use super::settings::{ImageSettings, Kind, Size};
 use crate::Error;
@@ -36,6 +38,8 @@ pub struct Tiles {
     pub rows: usize,
     /// Columns of cut-out tiles; 0 when the picture was not cut.
     pub cols: usize,
+    /// Width and height of the original picture.
+    pub size: (u32, u32),
 }
 
 /// Turns pictures into tiles and pixel values.
@@ -45,14 +49,29 @@ pub struct ImageProcessor {
 }
 
 impl ImageProcessor {
-    /// Cuts and resizes `picture`.
+    /// Cuts and resizes `picture`, the only one of its conversation.
     pub fn tiles(&self, picture: &RgbImage) -> Tiles {
-        match self.settings.kind {
+        let settings = &self.settings;
+        match settings.kind {
             Kind::Idefics3 => self.idefics3(picture),
-            Kind::Clip | Kind::Llava | Kind::Siglip => {
-                Tiles { tiles: vec![self.single(picture)], rows: 0, cols: 0 }
+            Kind::LlavaNext | Kind::LlavaOnevision => {
+                let (pinpoints, side) = (&settings.image_grid_pinpoints, settings.tile_side());
+                any_resolution::cut(picture, pinpoints, side, settings.filter)
             }
+            Kind::Clip | Kind::Llava | Kind::Siglip => self.uncut(picture),
         }
+    }
+
+    /// Cuts and resizes the pictures of one conversation. LLaVA-OneVision sees a picture that is
+    /// not alone as one tile (`batch_num_images` in `image_processing_llava_onevision.py`).
+    pub fn tiles_of(&self, pictures: &[RgbImage]) -> Vec<Tiles> {
+        let uncut = self.settings.kind == Kind::LlavaOnevision && pictures.len() > 1;
+        let tiles = |picture| if uncut { self.uncut(picture) } else { self.tiles(picture) };
+        pictures.iter().map(tiles).collect()
+    }
+
+    fn uncut(&self, picture: &RgbImage) -> Tiles {
+        Tiles { tiles: vec![self.single(picture)], rows: 0, cols: 0, size: picture.dimensions() }
     }
 
     /// Rescales and normalises tiles of equal size: `pixel_values` (N, C, S, S), f32 on the CPU.
@@ -129,7 +148,7 @@ impl ImageProcessor {
         // The global view is made from the enlarged picture, not from the original.
         let pixels = resize(&resized, side, side, filter);
         tiles.push(Tile { pixels, source: whole(picture), cell: None });
-        Tiles { tiles, rows: rows as usize, cols: cols as usize }
+        Tiles { tiles, rows: rows as usize, cols: cols as usize, size: picture.dimensions() }
     }
 
     fn single(&self, picture: &RgbImage) -> Tile {
@@ -161,13 +180,13 @@ impl ImageProcessor {
 }
 
 /// Original pixels for each pixel of a resized picture.
-struct Scale {
+pub(super) struct Scale {
     x: f64,
     y: f64,
 }
 
 impl Scale {
-    fn between(original: (u32, u32), resized: (u32, u32)) -> Scale {
+    pub(super) fn between(original: (u32, u32), resized: (u32, u32)) -> Scale {
         Scale {
             x: f64::from(original.0) / f64::from(resized.0),
             y: f64::from(original.1) / f64::from(resized.1),
@@ -175,7 +194,7 @@ impl Scale {
     }
 
     /// The box at (`x`, `y`) of `size` in the resized picture, in original pixels.
-    fn source(&self, x: i64, y: i64, size: (u32, u32)) -> [f32; 4] {
+    pub(super) fn source(&self, x: i64, y: i64, size: (u32, u32)) -> [f32; 4] {
         let (x1, y1) = (x + i64::from(size.0), y + i64::from(size.1));
         [
             (x as f64 * self.x) as f32,
@@ -186,7 +205,7 @@ impl Scale {
     }
 }
 
-fn whole(picture: &RgbImage) -> [f32; 4] {
+pub(super) fn whole(picture: &RgbImage) -> [f32; 4] {
     [0.0, 0.0, picture.width() as f32, picture.height() as f32]
 }
 

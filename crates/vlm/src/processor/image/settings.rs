@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use super::resample::Filter;
 use crate::Error;
+use crate::config::any_resolution;
 
 /// Which reference image processor a checkpoint asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,6 +23,10 @@ pub enum Kind {
     Llava,
     /// `SiglipImageProcessor`: squeezed to a square.
     Siglip,
+    /// `LlavaNextImageProcessor`: a squeezed view, and tiles of an enlarged one.
+    LlavaNext,
+    /// `LlavaOnevisionImageProcessor`: as LLaVA-NeXT, but several pictures are padded to squares.
+    LlavaOnevision,
 }
 
 /// A target size, in pixels.
@@ -50,8 +55,11 @@ pub struct ImageSettings {
     pub do_center_crop: bool,
     /// Height and width of the crop.
     pub crop_size: (u32, u32),
-    /// LLaVA: pad to a square with the mean colour before resizing.
+    /// LLaVA and LLaVA-OneVision: what is not cut is padded to a square with the mean colour
+    /// before resizing.
     pub do_pad: bool,
+    /// LLaVA-NeXT and LLaVA-OneVision: height and width of each resolution that is cut, px.
+    pub image_grid_pinpoints: Vec<[u32; 2]>,
     /// Factor on the 0..=255 values; `None` leaves them.
     pub rescale_factor: Option<f64>,
     /// Mean and standard deviation for each channel; `None` leaves the values.
@@ -74,6 +82,7 @@ struct Typed {
     do_center_crop: Option<bool>,
     crop_size: Option<Value>,
     do_pad: Option<bool>,
+    image_grid_pinpoints: Option<Vec<[u32; 2]>>,
     do_rescale: Option<bool>,
     rescale_factor: Option<f64>,
     do_normalize: Option<bool>,
@@ -114,8 +123,8 @@ impl ImageSettings {
             },
         };
         let (mean, std) = match kind {
-            Kind::Clip | Kind::Llava => (CLIP_MEAN, CLIP_STD),
             Kind::Idefics3 | Kind::Siglip => ([0.5; 3], [0.5; 3]),
+            _ => (CLIP_MEAN, CLIP_STD),
         };
         let image_mean = triple("image_mean", typed.image_mean.as_deref(), mean)?;
         let image_std = triple("image_std", typed.image_std.as_deref(), std)?;
@@ -124,7 +133,12 @@ impl ImageSettings {
         }
         let normalize = (image_mean.map(|v| v as f32), image_std.map(|v| v as f32));
         let factor = typed.rescale_factor.unwrap_or(1.0 / 255.0);
-        Ok(ImageSettings {
+        let image_grid_pinpoints = typed.image_grid_pinpoints.unwrap_or_else(|| match kind {
+            Kind::LlavaNext => any_resolution::llava_next_pinpoints(),
+            Kind::LlavaOnevision => any_resolution::llava_onevision_pinpoints(),
+            _ => Vec::new(),
+        });
+        let settings = ImageSettings {
             kind,
             do_resize: typed.do_resize.unwrap_or(true),
             size: resolve_size(kind, typed.size.as_ref())?,
@@ -134,11 +148,45 @@ impl ImageSettings {
             do_center_crop: typed.do_center_crop.unwrap_or(true)
                 && matches!(kind, Kind::Clip | Kind::Llava),
             crop_size,
-            do_pad: typed.do_pad.unwrap_or(false) && kind == Kind::Llava,
+            do_pad: match kind {
+                Kind::Llava => typed.do_pad.unwrap_or(false),
+                // The key of this name pads batches.
+                kind => kind == Kind::LlavaOnevision,
+            },
+            image_grid_pinpoints,
             rescale_factor: typed.do_rescale.unwrap_or(true).then_some(factor),
             normalize: typed.do_normalize.unwrap_or(true).then_some(normalize),
             image_mean,
-        })
+        };
+        settings.check_tiles()?;
+        Ok(settings)
+    }
+
+    /// Side of the tiles that resolutions are cut into, px.
+    pub(super) fn tile_side(&self) -> u32 {
+        match self.size {
+            Size::ShortestEdge(side) | Size::LongestEdge(side) => side,
+            Size::Exact { height, .. } => height,
+        }
+    }
+
+    /// The reference would resize and crop the tiles of other sizes once more.
+    fn check_tiles(&self) -> Result<(), String> {
+        if !matches!(self.kind, Kind::LlavaNext | Kind::LlavaOnevision) {
+            return Ok(());
+        }
+        let side = self.tile_side();
+        let exact = |(height, width)| height == side && width == side;
+        if let Size::Exact { height, width } = self.size
+            && !exact((height, width))
+        {
+            return Err(format!("size: {height} x {width} is no square"));
+        }
+        if self.kind == Kind::LlavaNext && !exact(self.crop_size) {
+            return Err(format!("crop_size: is not {side} x {side} as size is"));
+        }
+        any_resolution::check_pinpoints(&self.image_grid_pinpoints, side)
+            .map_err(|message| format!("image_grid_pinpoints: {message}"))
     }
 }
 
@@ -150,6 +198,8 @@ fn kind(typed: &Typed, fallback: Kind) -> Result<Kind, String> {
         "CLIPImageProcessor" | "CLIPFeatureExtractor" => Ok(Kind::Clip),
         "LlavaImageProcessor" => Ok(Kind::Llava),
         "SiglipImageProcessor" => Ok(Kind::Siglip),
+        "LlavaNextImageProcessor" => Ok(Kind::LlavaNext),
+        "LlavaOnevisionImageProcessor" => Ok(Kind::LlavaOnevision),
         _ => Err(format!("image_processor_type: {name} is not one this program knows")),
     }
 }
@@ -158,18 +208,21 @@ fn resolve_size(kind: Kind, typed: Option<&Value>) -> Result<Size, String> {
     let Some(value) = typed else {
         return Ok(match kind {
             Kind::Idefics3 => Size::LongestEdge(4 * 364),
-            Kind::Clip | Kind::Llava => Size::ShortestEdge(224),
+            Kind::Clip | Kind::Llava | Kind::LlavaNext => Size::ShortestEdge(224),
             Kind::Siglip => Size::Exact { height: 224, width: 224 },
+            Kind::LlavaOnevision => Size::Exact { height: 384, width: 384 },
         });
     };
     match (kind, size("size", value)?) {
-        (Kind::Siglip, Size::ShortestEdge(side)) => Ok(Size::Exact { height: side, width: side }),
-        (Kind::Siglip, Size::LongestEdge(_)) => Err("size: needs height and width".into()),
-        (Kind::Clip | Kind::Llava, Size::LongestEdge(_)) => {
-            Err("size: needs shortest_edge, or height and width".into())
+        (Kind::Siglip | Kind::LlavaOnevision, Size::ShortestEdge(side)) => {
+            Ok(Size::Exact { height: side, width: side })
         }
+        (Kind::Siglip, Size::LongestEdge(_)) => Err("size: needs height and width".into()),
         (Kind::Idefics3, Size::ShortestEdge(_)) => {
             Err("size: needs longest_edge, or height and width".into())
+        }
+        (kind, Size::LongestEdge(_)) if kind != Kind::Idefics3 => {
+            Err("size: needs shortest_edge, or height and width".into())
         }
         (_, size) => Ok(size),
     }
