@@ -88,7 +88,7 @@ pub fn measure(
     progress("preparing weights", 0, 1);
     let checkpoint = Checkpoint::open_or_make(plan.shape, &plan.shipped_model, &plan.cache)?;
     let environment = Peers::new(&plan.cache);
-    let (found, skipped) = match plan.peers {
+    let (found, mut skipped) = match plan.peers {
         true => environment.present()?,
         false => (Vec::new(), vec!["the peers: `--peers` measures them".to_string()]),
     };
@@ -119,8 +119,16 @@ pub fn measure(
                 };
                 let mut samples = Vec::new();
                 let mut keep = |sample| samples.push(sample);
-                let what = (work, plan.repeats);
-                environment.work((peer, quantization), (model, &gguf), what, &mut keep)?;
+                let ordered = (work, plan.repeats);
+                let worked =
+                    environment.work((peer, quantization), (model, &gguf), ordered, &mut keep);
+                // A peer that cannot go on costs its own figures, not those of the others.
+                match worked {
+                    Err(error @ Error::Process { .. }) => {
+                        skipped.push(format!("{engine}, {what}, round {round}: {error}"));
+                    }
+                    worked => worked?,
+                }
                 samples
             }
         };

@@ -15,7 +15,7 @@ use vlm::{Mask, Positions, Probe, Vlm};
 use super::fixture::{self, Fixture};
 
 /// max|a-b| / max|b|
-const BOUND: f64 = 1e-4;
+const BOUND: f32 = 1e-4;
 
 fn case(name: &str) -> (Fixture, Vlm, Value, VarBuilder<'static>) {
     let case = fixture::all().into_iter().find(|case| case.name == name).expect(name);
