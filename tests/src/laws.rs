@@ -65,18 +65,25 @@ fn assert_same(left: &Answer, right: &Answer, what: &str) {
     }
 }
 
+/// The answer about a picture, that to what comes `next` in the same session, and the latter
+/// in a fresh one.
+fn two_turns(name: &str, next: Message) -> [Answer; 3] {
+    let model = model(name);
+    let mut session = Session::new(model.heads.clone());
+    let mut messages = vec![Message::user(1, "what is this")];
+    let first = ask(&model, &mut session, &messages, &options());
+    messages.push(Message::assistant(first.text.clone()));
+    messages.push(next);
+    let kept = ask(&model, &mut session, &messages, &options());
+    let fresh = ask(&model, &mut Session::new(model.heads.clone()), &messages, &options());
+    [first, kept, fresh]
+}
+
 #[test]
 fn a_follow_up_answers_as_a_fresh_conversation_does() {
     for name in CHECKPOINTS {
-        let model = model(name);
-        let mut session = Session::new(model.heads.clone());
-        let mut messages = vec![Message::user(1, "what is this")];
-        let first = ask(&model, &mut session, &messages, &options());
-        messages.push(Message::assistant(first.text));
-        messages.push(Message::user(0, "and where is it"));
-        let kept = ask(&model, &mut session, &messages, &options());
+        let [_, kept, fresh] = two_turns(name, Message::user(0, "and where is it"));
         assert!(kept.reused_tokens > 0, "{name}: nothing was reused");
-        let fresh = ask(&model, &mut Session::new(model.heads.clone()), &messages, &options());
         assert_eq!(fresh.reused_tokens, 0);
         assert_same(&kept, &fresh, name);
     }
@@ -85,17 +92,10 @@ fn a_follow_up_answers_as_a_fresh_conversation_does() {
 #[test]
 fn a_second_picture_is_no_reason_to_read_the_first_again() {
     for name in CHECKPOINTS {
-        let model = model(name);
-        let mut session = Session::new(model.heads.clone());
-        let mut messages = vec![Message::user(1, "what is this")];
-        let first = ask(&model, &mut session, &messages, &options());
-        messages.push(Message::assistant(first.text));
-        messages.push(Message::user(1, "and this"));
-        let kept = ask(&model, &mut session, &messages, &options());
+        let [first, kept, fresh] = two_turns(name, Message::user(1, "and this"));
         // LLaVA-OneVision cuts only a picture that is alone: beside a second one it is another.
         let same = !name.contains("onevision");
         assert_eq!(kept.reused_tokens >= first.image_tokens, same, "{name}");
-        let fresh = ask(&model, &mut Session::new(model.heads.clone()), &messages, &options());
         assert_same(&kept, &fresh, name);
     }
 }

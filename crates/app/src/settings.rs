@@ -27,15 +27,7 @@ pub(crate) fn read(path: &Path) -> Settings {
 }
 
 pub(crate) fn write(path: &Path, settings: &Settings) {
-    let Ok(text) = serde_json::to_vec_pretty(settings) else { return };
-    let part = path.with_extension(format!("{}.part", std::process::id()));
-    let folder = path.parent().unwrap_or(Path::new("."));
-    let written = std::fs::create_dir_all(folder)
-        .and_then(|()| std::fs::write(&part, text))
-        .and_then(|()| std::fs::rename(&part, path));
-    if written.is_err() {
-        let _ = std::fs::remove_file(&part);
-    }
+    let _ = eval::stored::write(path, settings);
 }
 
 #[cfg(test)]

@@ -269,23 +269,17 @@ pub fn grow(
 }
 
 /// Where a kind of report is kept.
-fn file(plan: (&Path, ModelShape), kind: &str) -> PathBuf {
-    let (cache, shape) = plan;
+fn file(cache: &Path, shape: ModelShape, kind: &str) -> PathBuf {
     cache.join("eval").join(format!("{kind}-{}.json", shape.name()))
 }
 
-/// Writes a report, whole or not at all.
 fn keep(report: &impl Serialize, plan: &Plan, kind: &str) -> Result<(), Error> {
-    let path = file((&plan.cache, plan.shape), kind);
-    let writing = |source| Error::File { path: path.clone(), source };
-    let text = serde_json::to_vec_pretty(report).map_err(|e| writing(e.into()))?;
-    std::fs::create_dir_all(plan.cache.join("eval")).map_err(writing)?;
-    let part = path.with_extension("part");
-    std::fs::write(&part, text).and_then(|()| std::fs::rename(&part, &path)).map_err(writing)
+    let path = file(&plan.cache, plan.shape, kind);
+    eval::stored::write(&path, report).map_err(|source| Error::File { path, source })
 }
 
 fn kept<R: DeserializeOwned>(cache: &Path, shape: ModelShape, kind: &str) -> Option<R> {
-    serde_json::from_slice(&std::fs::read(file((cache, shape), kind)).ok()?).ok()
+    serde_json::from_slice(&std::fs::read(file(cache, shape, kind)).ok()?).ok()
 }
 
 /// The report of an earlier run beside the peers, marked as stored, with how cost grows where that

@@ -94,6 +94,11 @@ fn product(format: Option<Format>) -> f64 {
     2.0 * (m * n * k) as f64 / seconds / 1e9
 }
 
+/// Whether bf16 is multiplied as such; elsewhere it is slower than f32, ours and the peers'.
+pub(crate) fn has_bf16() -> bool {
+    kernels::level() >= kernels::Level::Avx512Bf16
+}
+
 /// The processor's name, as the system gives it.
 pub(crate) fn processor() -> String {
     let about = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();

@@ -12,6 +12,7 @@ use vlm::Quantization;
 
 use crate::Error;
 use crate::checkpoint::{Checkpoint, Cut};
+use crate::machine::has_bf16;
 use crate::work::{Sample, TRAINED, Work};
 
 /// The script that is run, and those that it reads.
@@ -204,10 +205,6 @@ impl Peers {
         std::fs::write(&path, text).map_err(writing)?;
         Ok(path)
     }
-}
-
-fn has_bf16() -> bool {
-    kernels::level() >= kernels::Level::Avx512Bf16
 }
 
 fn text(path: &Path) -> String {

@@ -17,6 +17,7 @@ use vlm::{Config, KvCache, Mask, Positions, Probe, Quantization, Vlm};
 use crate::Error;
 use crate::checkpoint::Cut;
 use crate::growth::{self, Axis, Point};
+use crate::machine;
 
 /// Tokens decoded after a picture.
 pub const DECODED: usize = 128;
@@ -128,8 +129,8 @@ pub fn work(order: &Order, found: &mut dyn FnMut(Found)) -> Result<(), Error> {
 fn train(order: &TrainOrder) -> Result<Sample, Error> {
     let before_mib = memory("VmRSS:");
     let (pictures, tokens) = TRAINED;
-    let bf16 = kernels::level() >= kernels::Level::Avx512Bf16;
-    let size = train::StepSize { pictures, tokens, threads: order.threads, bf16 };
+    let size =
+        train::StepSize { pictures, tokens, threads: order.threads, bf16: machine::has_bf16() };
     let seconds = train::time_steps(&order.model, size, order.repeats)?;
     let (work, peak_mib) = (Some(Work::Train), memory("VmHWM:"));
     Ok(Sample { work, seconds, peak_mib, before_mib, tokens: Some(tokens) })

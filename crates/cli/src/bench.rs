@@ -7,10 +7,9 @@ use ::bench::peers::Peers;
 use ::bench::report::Report;
 use ::bench::work::Order;
 use ::bench::{Error, Plan};
-use indicatif::{ProgressBar, ProgressStyle};
 use vlm::generate::Cancel;
 
-use crate::measure::show;
+use crate::measure::{show, watched};
 use crate::problem::Problem;
 
 /// Measure how fast models run here, beside llama.cpp and PyTorch on the same weights.
@@ -100,21 +99,14 @@ type Measure<R> = fn(&Plan, &Path, &mut dyn FnMut(&str, usize, usize), &Cancel) 
 fn with_progress<R>(plan: &Plan, unit: &str, measure: Measure<R>) -> Result<R, Problem> {
     let program = std::env::current_exe();
     let program = program.map_err(|error| Problem::new(error.to_string(), ""))?;
-    let cancel = Cancel::new();
-    let stop = cancel.clone();
-    // Without the handler Ctrl-C simply ends the program.
-    let _ = ctrlc::set_handler(move || stop.cancel());
-    let bar = ProgressBar::new(1);
-    let template = format!("{{bar:30}} {{pos}}/{{len}} {unit}, {{eta}} left: {{msg}}");
-    let style = ProgressStyle::with_template(&template);
-    bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
-    let mut progress = |what: &str, done: usize, all: usize| {
-        bar.set_length(all as u64);
-        bar.set_position(done as u64);
-        bar.set_message(what.to_string());
-    };
-    let report = measure(plan, &program, &mut progress, &cancel);
-    bar.finish_and_clear();
+    let report = watched(unit, |bar, cancel| {
+        let mut progress = |what: &str, done: usize, all: usize| {
+            bar.set_length(all as u64);
+            bar.set_position(done as u64);
+            bar.set_message(format!(": {what}"));
+        };
+        measure(plan, &program, &mut progress, cancel)
+    });
     report.map_err(problem)
 }
 

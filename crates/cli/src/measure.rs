@@ -70,7 +70,7 @@ impl Parity {
         };
         let measure =
             |progress: &Progress, cancel: &Cancel| eval::parity(&folder, progress, cancel);
-        show(&watched(measure)?, self.json)
+        show(&evaluated("cases", measure)?, self.json)
     }
 }
 
@@ -82,7 +82,7 @@ impl Nano {
         let measure = |progress: &Progress, cancel: &Cancel| {
             eval::nano(&folder, &sample, self.fresh, progress, cancel)
         };
-        show(&watched(measure)?, self.json)
+        show(&evaluated("scenes", measure)?, self.json)
     }
 }
 
@@ -93,34 +93,42 @@ impl Quantization {
         let measure = |progress: &Progress, cancel: &Cancel| {
             eval::quantization(&folder, seeds, self.fresh, progress, cancel)
         };
-        show(&watched(measure)?, self.json)
+        show(&evaluated("scenes", measure)?, self.json)
     }
 }
 
 type Progress = dyn Fn(u64, u64) + Sync;
 
-/// Measures with a bar in the terminal; Ctrl-C stops it.
-fn watched<T>(
+fn evaluated<T>(
+    unit: &str,
     measure: impl FnOnce(&Progress, &Cancel) -> Result<T, eval::Error>,
 ) -> Result<T, Problem> {
+    let result = watched(unit, |bar, cancel| {
+        let progress = move |done: u64, all: u64| {
+            bar.set_length(all);
+            bar.set_position(done);
+        };
+        measure(&progress, cancel)
+    });
+    result.map_err(|error| match error {
+        eval::Error::Vlm(error) => Problem::from(error),
+        error => Problem::new(error.to_string(), "Run it again with --fresh."),
+    })
+}
+
+/// Measures with a bar in the terminal that counts `unit`; Ctrl-C stops it.
+pub fn watched<T>(unit: &str, measure: impl FnOnce(ProgressBar, &Cancel) -> T) -> T {
     let cancel = Cancel::new();
     let stop = cancel.clone();
     // Without the handler Ctrl-C simply ends the program.
     let _ = ctrlc::set_handler(move || stop.cancel());
     let bar = ProgressBar::new(1);
-    let style = ProgressStyle::with_template("{bar:30} {pos}/{len} scenes, {eta} left");
+    let template = format!("{{bar:30}} {{pos}}/{{len}} {unit}, {{eta}} left{{msg}}");
+    let style = ProgressStyle::with_template(&template);
     bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
-    let shown = bar.clone();
-    let progress = move |done: u64, all: u64| {
-        shown.set_length(all);
-        shown.set_position(done);
-    };
-    let result = measure(&progress, &cancel);
+    let result = measure(bar.clone(), &cancel);
     bar.finish_and_clear();
-    result.map_err(|error| match error {
-        eval::Error::Vlm(error) => Problem::from(error),
-        error => Problem::new(error.to_string(), "Run it again with --fresh."),
-    })
+    result
 }
 
 /// Prints a report as a table, or as one JSON object.

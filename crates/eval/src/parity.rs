@@ -77,7 +77,8 @@ pub fn hold(case: &Case, row: &mut Held) -> Result<(), Error> {
     row.prompt = Some(processor.chat.render(&case.messages)? == case.prompt);
     let inputs = processor.prepare(&case.messages, &case.images)?;
     row.input_ids = Some(inputs.input_ids == case.ids("input_ids")?);
-    for (name, ours) in activations(&vlm, &inputs, case)? {
+    let (embeds, activations) = activations(&vlm, &inputs, case)?;
+    for (name, ours) in activations {
         let apart = case.apart(name, &ours)?;
         row.deviations.insert(name.to_owned(), apart.relative);
         if name == "pixel_values" {
@@ -87,45 +88,40 @@ pub fn hold(case: &Case, row: &mut Held) -> Result<(), Error> {
         }
     }
     let expected = case.ids("greedy")?;
-    let found = greedy(&vlm, &inputs, expected.len())?;
+    let found = greedy(&vlm, embeds, expected.len())?;
     row.greedy_equal = found.iter().zip(&expected).take_while(|(a, b)| a == b).count();
     row.greedy_tokens = expected.len();
     Ok(())
 }
 
+/// What the decoder reads, `(1, T, D)`, and the tensors that are compared.
 fn activations(
     vlm: &Vlm,
     inputs: &Inputs,
     case: &Case,
-) -> Result<BTreeMap<&'static str, Tensor>, Error> {
+) -> Result<(Tensor, BTreeMap<&'static str, Tensor>), Error> {
     let mut found = BTreeMap::new();
-    let mut embeds = None;
-    if let Some(pixel_values) = &inputs.pixel_values {
-        found.insert("pixel_values", pixel_values.clone());
-        found.insert("vision_features", vlm.vision_features(pixel_values)?);
-        let image_embeds = vlm.encode_images(pixel_values)?;
-        found.insert("image_embeds", image_embeds.clone());
-        embeds = Some(image_embeds);
-    }
-    let hidden = read(vlm, &merged(vlm, inputs, embeds.as_ref())?, None)?;
+    let embeds = match &inputs.pixel_values {
+        Some(pixel_values) => {
+            let features = vlm.vision_features(pixel_values)?;
+            let image_embeds = vlm.project(&features)?;
+            let packed = vlm.pack(&image_embeds, &inputs.image_spans)?;
+            found.insert("pixel_values", pixel_values.clone());
+            found.insert("vision_features", features);
+            found.insert("image_embeds", image_embeds);
+            vlm.merge(&inputs.input_ids, &packed)?
+        }
+        None => {
+            let ids = Tensor::new(inputs.input_ids.as_slice(), &Device::Cpu)?.unsqueeze(0)?;
+            vlm.embed_tokens(&ids)?
+        }
+    };
+    let hidden = read(vlm, &embeds, None)?;
     let n_rows = case.floats("logits")?.dim(0)?;
     let n_tokens = inputs.input_ids.len();
     let last = hidden.narrow(1, n_tokens.saturating_sub(n_rows), n_rows.min(n_tokens))?;
     found.insert("logits", vlm.logits(&last.contiguous()?)?.squeeze(0)?);
-    Ok(found)
-}
-
-fn merged(vlm: &Vlm, inputs: &Inputs, embeds: Option<&Tensor>) -> Result<Tensor, Error> {
-    match embeds {
-        Some(embeds) => {
-            let packed = vlm.pack(embeds, &inputs.image_spans)?;
-            Ok(vlm.merge(&inputs.input_ids, &packed)?)
-        }
-        None => {
-            let ids = Tensor::new(inputs.input_ids.as_slice(), &Device::Cpu)?.unsqueeze(0)?;
-            Ok(vlm.embed_tokens(&ids)?)
-        }
-    }
+    Ok((embeds, found))
 }
 
 fn read(vlm: &Vlm, embeds: &Tensor, cache: Option<&mut KvCache>) -> Result<Tensor, Error> {
@@ -134,11 +130,8 @@ fn read(vlm: &Vlm, embeds: &Tensor, cache: Option<&mut KvCache>) -> Result<Tenso
 }
 
 /// Prefill, then one token at a time through the cache; the end token does not stop it.
-fn greedy(vlm: &Vlm, inputs: &Inputs, n_tokens: usize) -> Result<Vec<u32>, Error> {
+fn greedy(vlm: &Vlm, mut embeds: Tensor, n_tokens: usize) -> Result<Vec<u32>, Error> {
     let mut cache = KvCache::new();
-    let embeds =
-        inputs.pixel_values.as_ref().map(|pixels| vlm.encode_images(pixels)).transpose()?;
-    let mut embeds = merged(vlm, inputs, embeds.as_ref())?;
     let mut answer = Vec::new();
     while answer.len() < n_tokens {
         let hidden = read(vlm, &embeds, Some(&mut cache))?;

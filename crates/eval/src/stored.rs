@@ -170,15 +170,23 @@ fn candidates<T: Stored>(model_dir: &Path) -> Vec<T> {
 /// Keeps a report in the cache folder. A disk that refuses costs only the next run's time.
 pub fn keep<T: Stored>(report: &T) {
     let Some(path) = cache_file::<T>(report.measured()) else { return };
-    let Ok(text) = serde_json::to_vec_pretty(report) else { return };
-    let Some(folder) = path.parent() else { return };
-    let beside = path.with_extension("part");
-    let written = std::fs::create_dir_all(folder)
-        .and_then(|()| std::fs::write(&beside, text))
-        .and_then(|()| std::fs::rename(&beside, &path));
+    let _ = write(&path, report);
+}
+
+/// Writes a small file of JSON whole or not at all, and the folder that it lies in.
+///
+/// # Errors
+/// A disk that refuses.
+pub fn write(path: &Path, content: &impl Serialize) -> std::io::Result<()> {
+    let text = serde_json::to_vec_pretty(content)?;
+    let part = path.with_extension(format!("{}.part", std::process::id()));
+    let written = std::fs::create_dir_all(path.parent().unwrap_or(Path::new(".")))
+        .and_then(|()| std::fs::write(&part, text))
+        .and_then(|()| std::fs::rename(&part, path));
     if written.is_err() {
-        let _ = std::fs::remove_file(&beside);
+        let _ = std::fs::remove_file(&part);
     }
+    written
 }
 
 /// Where such a report lies in the user's cache folder.
