@@ -7,6 +7,7 @@ mod draw;
 mod drawn;
 mod inspect;
 mod measure;
+mod models;
 mod output;
 mod problem;
 mod training;
@@ -41,6 +42,7 @@ enum Command {
     Eval(Eval),
     Train(training::Train),
     Bench(bench::Bench),
+    Models(models::Models),
 }
 
 #[derive(Subcommand)]
@@ -73,6 +75,7 @@ fn main() -> ExitCode {
         Command::Eval(Eval::Speed(speed)) => speed.run().map(done),
         Command::Train(train) => train.start(),
         Command::Bench(bench) => bench.run().map(done),
+        Command::Models(models) => models.run().map(done),
     };
     result.unwrap_or_else(|problem| problem.report())
 }

@@ -97,9 +97,8 @@ impl Catalogue {
             if entry.parameters == 0 || entry.good_at.is_empty() {
                 say("parameters and good_at are needed");
             }
-            let is_hash = |hash: &String| {
-                hash.len() == 64 && hash.bytes().all(|b| b.is_ascii_hexdigit())
-            };
+            let is_hash =
+                |hash: &String| hash.len() == 64 && hash.bytes().all(|b| b.is_ascii_hexdigit());
             for file in &entry.files {
                 if !crate::files::is_plain_path(&file.path) {
                     say("a file's path is not a plain name");

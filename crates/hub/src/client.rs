@@ -177,9 +177,7 @@ impl Client {
         let (host, what) = (self.host(), what.to_owned());
         match status {
             200 | 206 => None,
-            401 | 403 => {
-                Some(Error::Refused { host, what, status, with_token: self.has_token() })
-            }
+            401 | 403 => Some(Error::Refused { host, what, status, with_token: self.has_token() }),
             404 => Some(Error::NotFound { host, what }),
             _ => Some(Error::Status { host, what, status }),
         }

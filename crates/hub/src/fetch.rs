@@ -236,7 +236,9 @@ fn sync(path: &Path) -> Result<(), Error> {
 /// Removes a file; harmless where there is none.
 pub(crate) fn forget(path: &Path) -> Result<(), Error> {
     match std::fs::remove_file(path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(Error::write(path)(error)),
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(Error::write(path)(error))
+        }
         _ => Ok(()),
     }
 }

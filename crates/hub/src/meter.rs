@@ -109,7 +109,8 @@ impl<'a> Meter<'a> {
         }
         let (since, before) = self.marks[0];
         let seconds = (now - since).as_secs_f64();
-        let speed = if seconds > 0.0 { (self.progress.done - before) as f64 / seconds } else { 0.0 };
+        let speed =
+            if seconds > 0.0 { (self.progress.done - before) as f64 / seconds } else { 0.0 };
         let left = self.progress.all.saturating_sub(self.progress.done) as f64;
         self.progress.bytes_per_second = speed;
         self.progress.seconds_left = (speed > 0.0 && seconds > 0.5).then(|| left / speed);

@@ -159,7 +159,8 @@ impl Client {
         while let Some(address) = page {
             let (body, next) = self.whole(&what, &address, wait)?;
             let items: Vec<Item> = self.json(&what, &body)?;
-            let plain = |item: &Item| item.kind == "file" && crate::files::is_plain_path(&item.path);
+            let plain =
+                |item: &Item| item.kind == "file" && crate::files::is_plain_path(&item.path);
             files.extend(items.into_iter().filter(plain).map(|item| match item.lfs {
                 Some(lfs) => {
                     let checksum = Checksum::Sha256(lfs.oid);

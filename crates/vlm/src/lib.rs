@@ -17,12 +17,14 @@ pub mod weights;
 
 pub mod explain;
 pub mod generate;
+mod memory;
 pub mod processor;
 
 pub use config::Config;
 pub use device::{DeviceChoice, choose};
 pub use error::Error;
 pub use kernels::claim_cores;
+pub use memory::MemoryNeed;
 pub use model::kv_cache::KvCache;
 pub use model::{Mask, Positions, Vlm};
 pub use probe::{Probe, Rows};

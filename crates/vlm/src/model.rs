@@ -75,6 +75,18 @@ impl Vlm {
         Self::from_tensors(&config, TensorMap::open(dir, device)?, Compute::F32)
     }
 
+    /// Whether the weights of a model folder are whole and fit its `config.json`, unread.
+    ///
+    /// Errors: as [`Vlm::load`].
+    pub fn check(dir: &Path) -> Result<(), Error> {
+        let config = Config::load(dir)?;
+        let mut tensors = TensorMap::open(dir, &Device::Cpu)?;
+        let tied = family::of(&config).adopt(&config, &mut tensors);
+        let mut plan = Loader::new(tensors.dry(), Compute::F32).quantized(Quantization::Q8_0, None);
+        Self::build(&config, &mut plan, tied)?;
+        plan.finish()
+    }
+
     /// As [`Vlm::load`] with weights packed as `quantization` says. The packed form is kept in
     /// the folder `cache` and mapped from there the next time; without one it is made in memory.
     ///

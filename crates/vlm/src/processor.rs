@@ -7,7 +7,7 @@
 
 pub mod chat;
 pub mod image;
-mod layout;
+pub(crate) mod layout;
 mod span;
 #[cfg(test)]
 mod tests;

@@ -356,11 +356,12 @@ fn what_has_arrived_of_half_a_model_can_be_removed() {
 fn two_do_not_fetch_the_same_model_at_once() {
     let place = Place::new();
     let mut inner = None;
-    place.pull_until(|_| {
-        inner.get_or_insert_with(|| place.pull().map(drop));
-        true
-    })
-    .expect("the first one");
+    place
+        .pull_until(|_| {
+            inner.get_or_insert_with(|| place.pull().map(drop));
+            true
+        })
+        .expect("the first one");
     assert!(matches!(inner, Some(Err(Error::Busy { .. }))), "{inner:?}");
     place.is_right();
 }

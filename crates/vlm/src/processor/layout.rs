@@ -259,7 +259,8 @@ impl Layout {
     }
 }
 
-fn image_kind(config: &Config) -> Kind {
+/// The image processor class of a family's checkpoints that name none.
+pub(crate) fn image_kind(config: &Config) -> Kind {
     match (config.model_type, config.vision_config.kind) {
         (ModelType::Idefics3 | ModelType::SmolVlm, _) => Kind::Idefics3,
         (ModelType::Llava, VisionKind::Clip) => Kind::Clip,
