@@ -1,7 +1,7 @@
 //! [`Library`]: getting models, and keeping those that are there; what a face can do about them.
 //!
-//! It joins what `hub` knows of servers and files to what `vlm` knows of checkpoints: whether one can
-//! be opened, and what it needs. Works without a loaded model.
+//! It joins what `hub` knows of servers and files to what `vlm` knows of checkpoints: whether one
+//! can be opened, and what it needs. Works without a loaded model.
 
 mod fit;
 mod importing;
@@ -112,7 +112,7 @@ impl Library {
     /// blocks until it is there. `on` returns false when nobody listens any more, which stops it:
     /// what has arrived is kept.
     ///
-    /// Errors: this version cannot open such a model; and what can go wrong with a network and disk.
+    /// Errors: this version cannot open such a model; what can go wrong with a network and a disk.
     pub fn pull(
         &self,
         name: &str,

@@ -1,5 +1,5 @@
-//! Getting a model as the faces do it: looked at, fetched from a hub on this machine, opened, mended
-//! and removed.
+//! Getting a model as the faces do it: looked at, fetched from a hub on this machine, opened,
+//! mended and removed.
 
 // What it can do wrong is the concern of `hub`'s own tests.
 #[allow(dead_code)]

@@ -8,6 +8,7 @@ use std::io::Read;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::Duration;
 
+use ureq::config::RedirectAuthHeaders;
 use ureq::http::{HeaderMap, Response, StatusCode};
 use ureq::tls::{RootCerts, TlsConfig};
 use ureq::{Agent, Body, Proxy};
@@ -121,6 +122,8 @@ impl Client {
             .http_status_as_error(false)
             .tls_config(tls)
             .proxy(proxy)
+            // The Hub leads small files of gated repositories to another path of its own.
+            .redirect_auth_headers(RedirectAuthHeaders::SameHost)
             .user_agent(concat!("sightline/", env!("CARGO_PKG_VERSION")))
             .timeout_resolve(Some(pace.connect))
             .timeout_connect(Some(pace.connect))

@@ -1,6 +1,7 @@
 //! Every way that getting a model can fail, as one enum.
 //!
-//! Each sentence names the thing and ends with "; what to do". It does not know how a face shows it.
+//! Each sentence names the thing and ends with "; what to do". It does not know how a face shows
+//! it.
 
 use std::path::{Path, PathBuf};
 

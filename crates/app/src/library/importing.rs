@@ -24,19 +24,40 @@ impl Library {
         copy: bool,
         on: &mut dyn FnMut(&Transfer) -> bool,
     ) -> Result<String, ApiError> {
+        let sole = sole_gguf(path);
+        let path = sole.as_deref().unwrap_or(path);
         let is_file = path.is_file();
         let (from, files) = if is_file { gguf(path)? } else { folder(path)? };
         let usual = match is_file {
             true => path.file_stem().map(|stem| stem.to_string_lossy().into_owned()),
             false => Some(models::name_of(path)),
         };
-        let name = name.map(str::to_owned).or(usual).unwrap_or_default();
+        let name = name.map(str::to_owned).or(usual.map(|name| tidy(&name))).unwrap_or_default();
         self.job(&name, on, |tell, _| {
             let what = (from.as_path(), path, &files[..]);
             let imported = self.store().import(&Disk::default(), &name, what, copy, tell);
             imported.map(|model| model.manifest.name).map_err(|error| hub_error(&error))
         })
     }
+}
+
+/// The one language model among the `.gguf` files of a folder that has no `config.json`.
+fn sole_gguf(folder: &Path) -> Option<PathBuf> {
+    if folder.join("config.json").exists() {
+        return None;
+    }
+    let entries = std::fs::read_dir(folder).ok()?.flatten().map(|entry| entry.path());
+    let mut models = entries.filter(|path| {
+        let name = path.file_name().unwrap_or_default().to_string_lossy().to_lowercase();
+        name.ends_with(".gguf") && !name.contains("mmproj")
+    });
+    models.next().filter(|_| models.next().is_none())
+}
+
+/// A name that a folder can have.
+fn tidy(name: &str) -> String {
+    let plain = |c: char| if c.is_ascii_alphanumeric() || "._+".contains(c) { c } else { '-' };
+    name.trim_start_matches('.').chars().map(plain).collect()
 }
 
 /// A model folder as Hugging Face writes it, and the files in it that make the model.

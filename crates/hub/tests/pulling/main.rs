@@ -1,5 +1,5 @@
-//! Getting a model from a hub that stalls, cuts, lies and refuses: what is there in the end is right
-//! to the last byte or not there at all, and what was there before is still there.
+//! Getting a model from a hub that stalls, cuts, lies and refuses: what is there in the end is
+//! right to the last byte or not there at all, and what was there before is still there.
 
 mod server;
 
