@@ -8,7 +8,6 @@ use std::io::Read;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::Duration;
 
-use ureq::config::RedirectAuthHeaders;
 use ureq::http::{HeaderMap, Response, StatusCode};
 use ureq::tls::{RootCerts, TlsConfig};
 use ureq::{Agent, Body, Proxy};
@@ -19,6 +18,8 @@ use crate::Error;
 const ENDPOINT: &str = "https://huggingface.co";
 /// Bytes handed over at a time.
 const CHUNK: usize = 256 << 10;
+/// Addresses that one request may lead to.
+const MAX_REDIRECTS: usize = 10;
 /// What may be asked for as a whole.
 const MAX_WHOLE: usize = 64 << 20;
 
@@ -122,8 +123,10 @@ impl Client {
             .http_status_as_error(false)
             .tls_config(tls)
             .proxy(proxy)
-            // The Hub leads small files of gated repositories to another path of its own.
-            .redirect_auth_headers(RedirectAuthHeaders::SameHost)
+            // Followed here, so that the token goes where it belongs: the Hub leads to other paths
+            // of its own, which need it, and to other hosts, which must not see it.
+            .max_redirects(0)
+            .max_redirects_will_error(false)
             .user_agent(concat!("sightline/", env!("CARGO_PKG_VERSION")))
             .timeout_resolve(Some(pace.connect))
             .timeout_connect(Some(pace.connect))
@@ -154,18 +157,11 @@ impl Client {
             Some(path) => format!("{}/{path}", self.endpoint),
             None => address.to_owned(),
         };
-        let mut request = self.agent.get(&url).header("Accept-Encoding", "identity");
-        let own = url.strip_prefix(&self.endpoint).is_some_and(|rest| rest.starts_with('/'));
-        if let Some(token) = self.token.as_ref().filter(|_| own) {
-            request = request.header("Authorization", format!("Bearer {token}"));
-        }
-        if from > 0 {
-            request = request.header("Range", format!("bytes={from}-"));
-        }
+        let client = self.clone();
         let asked = std::thread::Builder::new().name("fetch".into()).spawn(move || {
-            let last = match request.call() {
+            let last = match client.follow(url, from) {
                 Ok(answer) => hand_over(answer, &tell),
-                Err(error) => Some(Piece::Broken(error.to_string())),
+                Err(reason) => Some(Piece::Broken(reason)),
             };
             // Nobody listens any more: that is how a job is stopped.
             last.map(|piece| tell.send(piece))
@@ -173,6 +169,31 @@ impl Client {
         let host = self.host();
         asked.map_err(|error| Error::Unreachable { host, reason: error.to_string() })?;
         Ok(pieces)
+    }
+
+    /// Asks for an address and for those it leads to; the error says why there is no answer.
+    fn follow(&self, mut url: String, from: u64) -> Result<Response<Body>, String> {
+        for _ in 0..MAX_REDIRECTS {
+            let mut request = self.agent.get(&url).header("Accept-Encoding", "identity");
+            let own = url.strip_prefix(&self.endpoint).is_some_and(|rest| rest.starts_with('/'));
+            if let Some(token) = self.token.as_ref().filter(|_| own) {
+                request = request.header("Authorization", format!("Bearer {token}"));
+            }
+            if from > 0 {
+                request = request.header("Range", format!("bytes={from}-"));
+            }
+            let answer = request.call().map_err(|error| error.to_string())?;
+            let to = answer.headers().get("location").and_then(|to| to.to_str().ok());
+            let Some(to) = to.filter(|_| answer.status().is_redirection()) else {
+                return Ok(answer);
+            };
+            let next = joined(&url, to);
+            if url.starts_with("https://") && !next.starts_with("https://") {
+                return Err("it leads to an address without encryption".into());
+            }
+            url = next;
+        }
+        Err("it leads from address to address without end".into())
     }
 
     /// The error that a status means, if any.
@@ -334,6 +355,21 @@ fn head_of(status: StatusCode, headers: &HeaderMap) -> Head {
     Head { status: status.as_u16(), etag: text("etag"), range, next }
 }
 
+/// The address that `to` means on a page at `url`.
+fn joined(url: &str, to: &str) -> String {
+    let (scheme, rest) = url.split_once("://").unwrap_or(("https", url));
+    let host = rest.split('/').next().unwrap_or_default();
+    match to {
+        to if to.starts_with("http://") || to.starts_with("https://") => to.to_owned(),
+        to if to.starts_with("//") => format!("{scheme}:{to}"),
+        to if to.starts_with('/') => format!("{scheme}://{host}{to}"),
+        to => {
+            let page = url.split(['?', '#']).next().unwrap_or(url);
+            format!("{}/{to}", page.rsplit_once('/').map_or(page, |(folder, _)| folder))
+        }
+    }
+}
+
 fn host_of(address: &str) -> String {
     let rest = address.split_once("://").map_or("", |(_, rest)| rest);
     let authority = rest.split('/').next().unwrap_or_default();
@@ -344,5 +380,25 @@ fn without_port(host: &str) -> &str {
     match host.rsplit_once(':') {
         Some((name, port)) if port.bytes().all(|b| b.is_ascii_digit()) => name,
         _ => host,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_is_joined_as_in_a_browser() {
+        let page = "https://hub.org:8/a/b?c";
+        for (to, expected) in [
+            ("http://x.org/y", "http://x.org/y"),
+            ("//x.org/y", "https://x.org/y"),
+            ("/y?z", "https://hub.org:8/y?z"),
+            ("y", "https://hub.org:8/a/y"),
+        ] {
+            assert_eq!(joined(page, to), expected, "{to}");
+        }
+        assert_eq!(host_of("https://me:secret@hub.org:8/a"), "hub.org:8");
+        assert_eq!(without_port("hub.org:8"), "hub.org");
     }
 }

@@ -285,6 +285,12 @@ fn the_token_goes_to_the_endpoint_and_nowhere_else() {
     };
     assert!(tokens(&place.server).iter().all(|token| token.as_deref() == Some("Bearer secret")));
     assert_eq!(tokens(&elsewhere), [None]);
+    // Another path of the same endpoint needs it.
+    let mut place = Place::new();
+    place.connection.token = Some("secret".into());
+    place.server.will(WEIGHTS, &[Fault::Redirect(place.server.address.clone())]);
+    place.pull().expect("a model");
+    assert!(tokens(&place.server).iter().all(Option::is_some));
 }
 
 #[test]
