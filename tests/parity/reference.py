@@ -102,7 +102,7 @@ def randomise(model, seed):
         noise = torch.randn_like(parameter)
         if name.endswith("image_newline"):
             parameter.data = 0.8 * noise
-        elif parameter.ndim == 1:
+        elif parameter.ndim <= 1:
             centre = 1.0 if "norm" in name and name.endswith("weight") else 0.0
             parameter.data = centre + 0.2 * noise
         else:

@@ -18,6 +18,7 @@ pub fn api_error(error: &Error) -> ApiError {
         Error::Unsupported { .. } => {
             ("model_unsupported", "Open a SmolVLM, Idefics3 or LLaVA model folder.")
         }
+        Error::DualEncoder { .. } => ("model_unsupported", "Open a model that answers questions."),
         Error::Weights { .. } => ("model_weights", "Download the model's weights again."),
         Error::Tensors(_) => ("model_tensors", "Download the whole model folder again."),
         Error::Shape { .. } | Error::ImageTokens { .. } | Error::TokenId { .. } => {

@@ -5,6 +5,7 @@
 //! image preprocessing (`processor`).
 
 pub mod any_resolution;
+pub mod dual_encoder;
 pub mod fields;
 pub mod generation;
 pub mod text;
@@ -20,6 +21,7 @@ use serde_json::Value;
 use crate::error::Error;
 use crate::model::nn::Activation;
 pub use any_resolution::AnyResolution;
+pub use dual_encoder::{DualEncoderConfig, DualEncoderType};
 use fields::Fields;
 pub use generation::GenerationConfig;
 pub use text::{RopeScaling, TextConfig};
@@ -97,6 +99,9 @@ impl Config {
             "llava" => ModelType::Llava,
             "llava_next" => ModelType::LlavaNext,
             "llava_onevision" => ModelType::LlavaOnevision,
+            found if DualEncoderType::named(found).is_some() => {
+                return Err(Error::DualEncoder { model_type: found.into() });
+            }
             found => {
                 let supported = "idefics3, smolvlm, llava, llava_next, llava_onevision";
                 return Err(unsupported("model_type", found, supported));

@@ -13,12 +13,13 @@ mod encoder_layer;
 mod loader;
 mod rotary;
 
-pub mod dual_encoder;
 mod family;
 pub mod kv_cache;
 pub mod language_model;
 mod packing;
 pub mod projector;
+pub mod region_encoder;
+pub mod towers;
 pub mod vision_encoder;
 
 use std::path::Path;

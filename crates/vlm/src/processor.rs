@@ -22,7 +22,7 @@ pub use chat::{ChatTemplate, Message, Part, Role};
 pub use image::{ImageProcessor, Tile, Tiles};
 pub use layout::Layout;
 pub use span::{ImageSpan, Packing};
-pub use tokenizer::{TextStream, Tokenizer};
+pub use tokenizer::{PaddedTexts, TextStream, TextTokenizer, Tokenizer};
 
 use crate::{Config, Error};
 use image::ImageSettings;

@@ -4,7 +4,7 @@
 //! how images become `pixel_values`.
 
 use super::fields::Fields;
-use super::{ModelType, unsupported};
+use super::{DualEncoderType, ModelType, unsupported};
 use crate::error::Error;
 use crate::model::nn::Activation;
 
@@ -15,6 +15,8 @@ pub enum VisionKind {
     Clip,
     /// No class token, patch bias (`SiglipVisionModel`).
     Siglip,
+    /// SigLIP on pictures of any aspect ratio, given as patches (`Siglip2VisionModel`).
+    Siglip2,
     /// SigLIP with positions by fractional coordinates (`Idefics3VisionTransformer`).
     Idefics3,
 }
@@ -91,6 +93,9 @@ const ONEVISION: Defaults = Defaults {
     ..SIGLIP
 };
 
+/// `image_size` is that of the square whose patches are `num_patches`, 256.
+const SIGLIP2: Defaults = Defaults { kind: VisionKind::Siglip2, image_size: 256, ..SIGLIP };
+
 const IDEFICS3: Defaults = Defaults {
     kind: VisionKind::Idefics3,
     hidden_size: 1152,
@@ -121,6 +126,28 @@ impl VisionConfig {
             found => {
                 let supported = "clip_vision_model, siglip_vision_model";
                 Err(unsupported("vision_config.model_type", found, supported))
+            }
+        }
+    }
+
+    /// The tower of a dual encoder, whatever its own `model_type` says.
+    pub(crate) fn dual_encoder(
+        fields: &Fields,
+        model_type: DualEncoderType,
+    ) -> Result<Self, Error> {
+        match model_type {
+            DualEncoderType::Clip => Self::read(fields, &CLIP),
+            DualEncoderType::Siglip => Self::read(fields, &SIGLIP),
+            DualEncoderType::Siglip2 => {
+                let mut config = Self::read(fields, &SIGLIP2)?;
+                let n_patches = fields.size("num_patches", 256)?;
+                let side = n_patches.isqrt();
+                if side * side != n_patches {
+                    let message = format!("{n_patches} is not the number of patches of a square");
+                    return Err(Error::config(fields.path("num_patches"), message));
+                }
+                config.image_size = side * config.patch_size;
+                Ok(config)
             }
         }
     }

@@ -1,10 +1,12 @@
-//! Pixels to patch features: CLIP, SigLIP and Idefics3/SmolVLM vision transformers.
+//! Pixels to patch features: CLIP, SigLIP, SigLIP 2 and Idefics3/SmolVLM vision transformers.
 //!
-//! The three differ in four switches: the class token and `pre_layrnorm` (CLIP), the patch bias
-//! (the others) and how positions are numbered (Idefics3). It does not know how images were cut
+//! They differ in five switches: the class token and `pre_layrnorm` (CLIP), the patch bias (the
+//! others), and how positions are numbered (Idefics3) or stretched (SigLIP 2). It does not know how images were cut
 //! into tiles, nor what becomes of the features.
 //!
 //! Shapes: `N` images or tiles, `C` channels, `P` patches (and the class token), `D` hidden size.
+
+mod stretched;
 
 use candle_core::{Device, Tensor};
 
@@ -17,7 +19,7 @@ use crate::error::{Context, Error};
 
 /// A vision transformer.
 pub struct VisionEncoder {
-    /// `(D, C, p, p)`
+    /// `(D, C, p, p)`; `(D, p·p·C)` of SigLIP 2
     patch_embedding: Tensor,
     patch_bias: Option<Tensor>,
     class_embedding: Option<Tensor>,
@@ -29,7 +31,8 @@ pub struct VisionEncoder {
     compute: Compute,
 }
 
-/// Rows and columns of patches that hold picture rather than padding, for each tile.
+/// Rows and columns of patches that hold picture rather than padding, for each tile. SigLIP 2
+/// has them one after another at the start of its row of patches, the others in the first corner.
 pub type PatchExtents<'a> = Option<&'a [(usize, usize)]>;
 
 impl VisionEncoder {
@@ -46,7 +49,8 @@ impl VisionEncoder {
             false => None,
         };
         let patch = format!("{embeddings}.patch_embedding");
-        let dims = [d, config.num_channels, p, p];
+        let (c, linear) = (config.num_channels, config.kind == VisionKind::Siglip2);
+        let dims = if linear { vec![d, p * p * c] } else { vec![d, c, p, p] };
         let patch_embedding = loader.tensor(&format!("{patch}.weight"), &dims)?;
         let patch_bias = match is_clip {
             true => None,
@@ -72,7 +76,8 @@ impl VisionEncoder {
     }
 
     /// `pixel_values (N, C, S, S)` → features after the last layer and `post_layernorm`,
-    /// `(N, P, D)`; `extents` says which patches are padding (Idefics3 only).
+    /// `(N, P, D)`; `extents` says which patches are padding (Idefics3, SigLIP 2). SigLIP 2 reads
+    /// patches, `(N, P, p·p·C)`.
     pub fn forward(&self, pixel_values: &Tensor, extents: PatchExtents) -> Result<Tensor, Error> {
         let mask = self.padding_mask(pixel_values, extents)?;
         let mut x = self.embed(pixel_values, extents)?; // (N, P, D)
@@ -110,7 +115,10 @@ impl VisionEncoder {
     /// Patches, class token and positions: what the first layer receives, `(N, P, D)`.
     fn embed(&self, pixel_values: &Tensor, extents: PatchExtents) -> Result<Tensor, Error> {
         let (n, rows, cols) = self.check(pixel_values)?;
-        let patches = unfold(pixel_values, self.config.patch_size)?; // (N, P, C·p·p)
+        let patches = match self.config.kind {
+            VisionKind::Siglip2 => pixel_values.clone(), // (N, P, p·p·C)
+            _ => unfold(pixel_values, self.config.patch_size)?, // (N, P, C·p·p)
+        };
         let d = self.config.hidden_size;
         let weight = self.patch_embedding.reshape((d, patches.dim(2)?))?;
         let bias = self.patch_bias.clone();
@@ -126,6 +134,10 @@ impl VisionEncoder {
                 let ids = self.position_ids(n, (rows, cols), extents, x.device())?;
                 self.position_embedding.forward(&ids)? // (N|1, P, D)
             }
+            VisionKind::Siglip2 => {
+                let table = self.position_embedding.weight.dense()?;
+                stretched::positions(table, extents.unwrap_or_default(), cols)? // (N, P, D)
+            }
             _ => self.position_embedding.weight.dense()?.unsqueeze(0)?, // (1, P, D)
         };
         let x = x.broadcast_add(&positions)?; // (N, P, D)
@@ -135,7 +147,7 @@ impl VisionEncoder {
         }
     }
 
-    /// Image count, and rows and columns of patches.
+    /// Image count, and rows and columns of patches; SigLIP 2's are one row.
     fn check(&self, pixel_values: &Tensor) -> Result<(usize, usize, usize), Error> {
         let (c, side, p) =
             (self.config.num_channels, self.config.image_size, self.config.patch_size);
@@ -144,6 +156,12 @@ impl VisionEncoder {
             expected,
             found: pixel_values.dims().to_vec(),
         };
+        if self.config.kind == VisionKind::Siglip2 {
+            return match pixel_values.dims3() {
+                Ok((n, n_patches, size)) if size == p * p * c => Ok((n, 1, n_patches)),
+                _ => Err(wrong(format!("(N, P, {})", p * p * c))),
+            };
+        }
         let Ok((n, channels, height, width)) = pixel_values.dims4() else {
             return Err(wrong(format!("(N, {c}, {side}, {side})")));
         };
@@ -189,8 +207,8 @@ impl VisionEncoder {
         Tensor::from_vec(ids, (n, rows * cols), device).context("patch positions")
     }
 
-    /// Hides padding patches as keys; `None` when there are none.
-    fn padding_mask(
+    /// Hides padding patches as keys, `(N, 1, P, P)`; `None` when there are none.
+    pub(super) fn padding_mask(
         &self,
         pixel_values: &Tensor,
         extents: PatchExtents,
@@ -201,15 +219,19 @@ impl VisionEncoder {
             let expected = format!("one pair for each of the {n} tiles");
             return Err(Error::Shape { tensor: "extents", expected, found: vec![extents.len()] });
         }
-        if extents.iter().all(|&(h, w)| h >= rows && w >= cols) {
+        let n_patches = rows * cols;
+        let in_row = self.config.kind == VisionKind::Siglip2;
+        let seen = |(high, wide): (usize, usize), i: usize| match in_row {
+            true => i < high * wide,
+            false => i / cols < high && i % cols < wide,
+        };
+        if extents.iter().all(|&extent| seen(extent, n_patches - 1)) {
             return Ok(None);
         }
-        let n_patches = rows * cols;
         let mut mask = Vec::with_capacity(n * n_patches * n_patches);
-        for &(high, wide) in extents {
-            let seen = |i: usize| i / cols < high && i % cols < wide;
-            let row: Vec<f32> =
-                (0..n_patches).map(|i| if seen(i) { 0.0 } else { MASKED }).collect();
+        for &extent in extents {
+            let weight = |i: usize| if seen(extent, i) { 0.0 } else { MASKED };
+            let row: Vec<f32> = (0..n_patches).map(weight).collect();
             (0..n_patches).for_each(|_| mask.extend_from_slice(&row));
         }
         let dims = (n, 1, n_patches, n_patches);

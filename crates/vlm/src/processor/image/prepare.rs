@@ -11,6 +11,7 @@ use candle_core::{Device, Tensor};
 use image::{Rgb, RgbImage, imageops};
 
 use super::any_resolution;
+use super::patches;
 use super::resample::resize;
 use super::settings::{ImageSettings, Kind, Size};
 use crate::Error;
@@ -58,7 +59,7 @@ impl ImageProcessor {
                 let (pinpoints, side) = (&settings.image_grid_pinpoints, settings.tile_side());
                 any_resolution::cut(picture, pinpoints, side, settings.filter)
             }
-            Kind::Clip | Kind::Llava | Kind::Siglip => self.uncut(picture),
+            Kind::Clip | Kind::Llava | Kind::Siglip | Kind::Siglip2 => self.uncut(picture),
         }
     }
 
@@ -102,7 +103,7 @@ impl ImageProcessor {
 
     /// The value of each byte in each channel. Precision as numpy's: the rescale in f64, rounded
     /// to f32, the normalisation in f32.
-    fn value_table(&self) -> [[f32; 256]; 3] {
+    pub(super) fn value_table(&self) -> [[f32; 256]; 3] {
         let mut table = [[0.0; 256]; 3];
         for (channel, row) in table.iter_mut().enumerate() {
             for (byte, value) in row.iter_mut().enumerate() {
@@ -159,7 +160,10 @@ impl ImageProcessor {
             (pixels, source) = pad_to_square(&pixels, settings.image_mean);
         }
         if settings.do_resize {
-            let (width, height) = plain_size(pixels.dimensions(), settings.size);
+            let (width, height) = match settings.kind {
+                Kind::Siglip2 => patches::fitted(pixels.dimensions(), settings),
+                _ => plain_size(pixels.dimensions(), settings.size),
+            };
             pixels = resize(&pixels, width, height, settings.filter);
         }
         if settings.do_center_crop {

@@ -23,6 +23,8 @@ pub enum Kind {
     Llava,
     /// `SiglipImageProcessor`: squeezed to a square.
     Siglip,
+    /// `Siglip2ImageProcessor`: as many whole patches as fit, the aspect ratio nearly kept.
+    Siglip2,
     /// `LlavaNextImageProcessor`: a squeezed view, and tiles of an enlarged one.
     LlavaNext,
     /// `LlavaOnevisionImageProcessor`: as LLaVA-NeXT, but several pictures are padded to squares.
@@ -60,6 +62,10 @@ pub struct ImageSettings {
     pub do_pad: bool,
     /// LLaVA-NeXT and LLaVA-OneVision: height and width of each resolution that is cut, px.
     pub image_grid_pinpoints: Vec<[u32; 2]>,
+    /// SigLIP 2: the side of a patch, px.
+    pub patch_size: u32,
+    /// SigLIP 2: a picture becomes at most this many patches.
+    pub max_num_patches: u32,
     /// Factor on the 0..=255 values; `None` leaves them.
     pub rescale_factor: Option<f64>,
     /// Mean and standard deviation for each channel; `None` leaves the values.
@@ -83,6 +89,8 @@ struct Typed {
     crop_size: Option<Value>,
     do_pad: Option<bool>,
     image_grid_pinpoints: Option<Vec<[u32; 2]>>,
+    patch_size: Option<u32>,
+    max_num_patches: Option<u32>,
     do_rescale: Option<bool>,
     rescale_factor: Option<f64>,
     do_normalize: Option<bool>,
@@ -123,7 +131,7 @@ impl ImageSettings {
             },
         };
         let (mean, std) = match kind {
-            Kind::Idefics3 | Kind::Siglip => ([0.5; 3], [0.5; 3]),
+            Kind::Idefics3 | Kind::Siglip | Kind::Siglip2 => ([0.5; 3], [0.5; 3]),
             _ => (CLIP_MEAN, CLIP_STD),
         };
         let image_mean = triple("image_mean", typed.image_mean.as_deref(), mean)?;
@@ -154,10 +162,15 @@ impl ImageSettings {
                 kind => kind == Kind::LlavaOnevision,
             },
             image_grid_pinpoints,
+            patch_size: typed.patch_size.unwrap_or(16),
+            max_num_patches: typed.max_num_patches.unwrap_or(256),
             rescale_factor: typed.do_rescale.unwrap_or(true).then_some(factor),
             normalize: typed.do_normalize.unwrap_or(true).then_some(normalize),
             image_mean,
         };
+        if kind == Kind::Siglip2 && (settings.patch_size == 0 || settings.max_num_patches == 0) {
+            return Err("patch_size and max_num_patches: must be at least 1".into());
+        }
         settings.check_tiles()?;
         Ok(settings)
     }
@@ -198,6 +211,7 @@ fn kind(typed: &Typed, fallback: Kind) -> Result<Kind, String> {
         "CLIPImageProcessor" | "CLIPFeatureExtractor" => Ok(Kind::Clip),
         "LlavaImageProcessor" => Ok(Kind::Llava),
         "SiglipImageProcessor" => Ok(Kind::Siglip),
+        "Siglip2ImageProcessor" => Ok(Kind::Siglip2),
         "LlavaNextImageProcessor" => Ok(Kind::LlavaNext),
         "LlavaOnevisionImageProcessor" => Ok(Kind::LlavaOnevision),
         _ => Err(format!("image_processor_type: {name} is not one this program knows")),
@@ -209,7 +223,7 @@ fn resolve_size(kind: Kind, typed: Option<&Value>) -> Result<Size, String> {
         return Ok(match kind {
             Kind::Idefics3 => Size::LongestEdge(4 * 364),
             Kind::Clip | Kind::Llava | Kind::LlavaNext => Size::ShortestEdge(224),
-            Kind::Siglip => Size::Exact { height: 224, width: 224 },
+            Kind::Siglip | Kind::Siglip2 => Size::Exact { height: 224, width: 224 },
             Kind::LlavaOnevision => Size::Exact { height: 384, width: 384 },
         });
     };
@@ -229,7 +243,11 @@ fn resolve_size(kind: Kind, typed: Option<&Value>) -> Result<Size, String> {
 }
 
 fn resolve_filter(kind: Kind, typed: Option<u32>) -> Result<Filter, String> {
-    let number = typed.unwrap_or(if kind == Kind::Idefics3 { 1 } else { 3 });
+    let number = typed.unwrap_or(match kind {
+        Kind::Idefics3 => 1,
+        Kind::Siglip2 => 2,
+        _ => 3,
+    });
     Filter::from_pillow(number).ok_or_else(|| format!("resample: {number} is no filter"))
 }
 
