@@ -1,4 +1,4 @@
-//! A case of two towers: pictures and texts, each encoded, and how well each text fits each picture.
+//! A case of two towers: pictures and texts, each encoded, and how well each fits the other.
 
 use std::collections::BTreeMap;
 

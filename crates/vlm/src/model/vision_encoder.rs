@@ -1,8 +1,8 @@
 //! Pixels to patch features: CLIP, SigLIP, SigLIP 2 and Idefics3/SmolVLM vision transformers.
 //!
 //! They differ in five switches: the class token and `pre_layrnorm` (CLIP), the patch bias (the
-//! others), and how positions are numbered (Idefics3) or stretched (SigLIP 2). It does not know how images were cut
-//! into tiles, nor what becomes of the features.
+//! others), and how positions are numbered (Idefics3) or stretched (SigLIP 2). It does not know
+//! how images were cut into tiles, nor what becomes of the features.
 //!
 //! Shapes: `N` images or tiles, `C` channels, `P` patches (and the class token), `D` hidden size.
 

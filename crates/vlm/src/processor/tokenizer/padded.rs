@@ -116,8 +116,8 @@ impl Tokenizer {
     }
 
     /// What `SiglipTokenizer` does to a text before its vocabulary is asked: lower case, no ASCII
-    /// punctuation, single spaces, one mark of a space before the first word if there is one. A `tokenizer.json`
-    /// that does so itself sees nothing to do.
+    /// punctuation, single spaces, one mark of a space before the first word if there is one. A
+    /// `tokenizer.json` that does so itself finds nothing to do.
     fn canonicalise(&mut self, lower_case: bool) -> Result<(), Error> {
         let regex = |pattern: &str, with: &str| {
             let pattern = ReplacePattern::Regex(pattern.to_owned());
