@@ -117,4 +117,12 @@ mod tests {
         let error = processor.patches(&[&tall[0]]).expect_err("too many").to_string();
         assert!(error.contains("at most 4 patches"), "{error}");
     }
+
+    #[test]
+    fn rows_of_no_or_too_many_patches_are_refused() {
+        for text in [r#"{"patch_size": 0}"#, r#"{"max_num_patches": 4000000000}"#] {
+            let error = ImageSettings::parse(text, Kind::Siglip2).expect_err(text);
+            assert!(error.contains("max_num_patches"), "{error}");
+        }
+    }
 }

@@ -8,6 +8,7 @@ use std::path::Path;
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::decode::MAX_PIXELS;
 use super::resample::Filter;
 use crate::Error;
 use crate::config::any_resolution;
@@ -168,9 +169,7 @@ impl ImageSettings {
             normalize: typed.do_normalize.unwrap_or(true).then_some(normalize),
             image_mean,
         };
-        if kind == Kind::Siglip2 && (settings.patch_size == 0 || settings.max_num_patches == 0) {
-            return Err("patch_size and max_num_patches: must be at least 1".into());
-        }
+        settings.check_patches()?;
         settings.check_tiles()?;
         Ok(settings)
     }
@@ -181,6 +180,16 @@ impl ImageSettings {
             Size::ShortestEdge(side) | Size::LongestEdge(side) => side,
             Size::Exact { height, .. } => height,
         }
+    }
+
+    /// A row of patches is a picture, too, and no larger than one may be.
+    fn check_patches(&self) -> Result<(), String> {
+        let (patch, n) = (u64::from(self.patch_size), u64::from(self.max_num_patches));
+        let n_pixels = patch.saturating_mul(patch).saturating_mul(n);
+        if self.kind == Kind::Siglip2 && !(1..=MAX_PIXELS).contains(&n_pixels) {
+            return Err(format!("max_num_patches: {n} patches of {patch} pixels are no picture"));
+        }
+        Ok(())
     }
 
     /// The reference would resize and crop the tiles of other sizes once more.
