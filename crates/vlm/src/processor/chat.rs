@@ -75,6 +75,7 @@ impl Message {
 }
 
 /// A compiled chat template and what it refers to.
+#[derive(Clone)]
 pub struct ChatTemplate {
     environment: Environment<'static>,
     special: BTreeMap<String, String>,
