@@ -18,11 +18,11 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-from families import idefics3, llava
+from families import idefics3, llava, qwen_vl
 from reference import compute, draw, randomise
 
 HERE = Path(__file__).resolve().parent
-CASES = idefics3.CASES | llava.CASES
+CASES = idefics3.CASES | llava.CASES | qwen_vl.CASES
 
 
 def make(name, build):

@@ -13,7 +13,7 @@ use candle_core::{D, DType, Device, Tensor};
 use serde::Serialize;
 
 use super::attention::padding_mask;
-use super::encoder_layer::{EncoderLayer, EncoderSizes};
+use super::encoder_layer::{CLIP, EncoderLayer, EncoderSizes};
 use super::loader::Loader;
 use super::nn::{Activation, Compute, Embedding, LayerNorm, Linear};
 use crate::config::fields::Fields;
@@ -135,7 +135,7 @@ impl TextTower {
             token_embedding: loader.embedding(tokens, config.vocab_size, d)?,
             position_embedding: loader.embedding(positions, config.max_position_embeddings, d)?,
             layers: (0..config.num_hidden_layers)
-                .map(|i| EncoderLayer::load(loader, &name(i), &sizes))
+                .map(|i| EncoderLayer::load(loader, &name(i), &CLIP, &sizes))
                 .collect::<Result<_, Error>>()?,
             final_layer_norm: loader.layer_norm("text_tower.final_layer_norm", d, eps)?,
             text_projection: loader.linear("text_tower.text_projection", out, false)?,

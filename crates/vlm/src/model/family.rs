@@ -56,12 +56,36 @@ const IDEFICS3: Family = Family {
     unused: &[],
 };
 
+/// Qwen2-VL and Qwen2.5-VL; transformers renames inside but saves these names.
+const QWEN2_VL: Family = Family {
+    vision_encoder: "visual",
+    projector: "visual",
+    language_model: "model",
+    lm_head: "lm_head",
+    image_newline: None,
+    aliases: &[("model.visual.", "visual."), ("model.language_model.", "model.")],
+    unused: &[],
+};
+
+const QWEN3_VL: Family = Family {
+    vision_encoder: "model.visual",
+    projector: "model.visual",
+    language_model: "model.language_model",
+    aliases: &[
+        ("visual.", "model.visual."),
+        ("language_model.", "model.language_model."),
+    ],
+    ..QWEN2_VL
+};
+
 /// The table of a configuration.
 pub(super) fn of(config: &Config) -> &'static Family {
     match config.model_type {
         ModelType::Llava => &LLAVA,
         ModelType::LlavaNext | ModelType::LlavaOnevision => &LLAVA_NEXT,
         ModelType::Idefics3 | ModelType::SmolVlm => &IDEFICS3,
+        ModelType::Qwen2Vl | ModelType::Qwen2_5Vl => &QWEN2_VL,
+        ModelType::Qwen3Vl => &QWEN3_VL,
     }
 }
 

@@ -8,6 +8,7 @@
 
 mod any_resolution;
 mod decode;
+mod dynamic;
 mod jpeg;
 mod prepare;
 mod resample;
@@ -16,6 +17,7 @@ mod settings;
 mod tests;
 
 pub use decode::{MAX_FILE_BYTES, MAX_PIXELS, MAX_SIDE, decode, open};
+pub use dynamic::PatchSettings;
 pub use prepare::{ImageProcessor, Tile, Tiles};
 pub use resample::{Filter, resize};
 pub use settings::{ImageSettings, Kind, Size};
