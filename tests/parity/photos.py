@@ -21,6 +21,7 @@ from transformers import (
     CLIPImageProcessor,
     Idefics3ImageProcessor,
     LlavaImageProcessor,
+    Qwen2VLImageProcessor,
     SiglipImageProcessor,
     SmolVLMImageProcessor,
 )
@@ -48,6 +49,7 @@ PUBLISHED = {
     "SmolVLM2-256M-Video-Instruct/preprocessor_config.as-found-1024.json": SmolVLMImageProcessor,
     "SmolVLM2-500M-Video-Instruct/preprocessor_config.json": SmolVLMImageProcessor,
     "siglip-so400m-patch14-384/preprocessor_config.json": SiglipImageProcessor,
+    "Qwen2.5-VL-7B-Instruct/preprocessor_config.json": Qwen2VLImageProcessor,
 }
 
 
@@ -89,9 +91,21 @@ def pixels(processor, picture):
     """(N, S, S, C) as uint8: the tiles before rescaling and normalising."""
     given = processor(picture, do_rescale=False, do_normalize=False, return_tensors="np")
     values = given["pixel_values"]
+    if "image_grid_thw" in given:
+        values = whole(values, given["image_grid_thw"][0], processor)
     values = values.reshape(-1, *values.shape[-3:]).transpose(0, 2, 3, 1)
     assert (values == values.astype(np.uint8)).all()
     return np.ascontiguousarray(values.astype(np.uint8))
+
+
+def whole(patches, grid, processor):
+    """(1, C, H, W): the picture that the patches of its first frame make."""
+    _, rows, cols = grid
+    merge, side = processor.merge_size, processor.patch_size
+    patches = patches.reshape(
+        rows // merge, cols // merge, merge, merge, 3, processor.temporal_patch_size, side, side)
+    patches = patches[:, :, :, :, :, 0].transpose(4, 0, 2, 5, 1, 3, 6)
+    return patches.reshape(1, 3, rows * side, cols * side)
 
 
 def digest(array):

@@ -18,7 +18,8 @@ use crate::problem::Problem;
 ///
 /// All in f32 on the CPU. Written: input_ids (1, T) i64, pixel_values (N, C, S, S),
 /// vision_features (N, P, D_v) as the projector receives them, image_embeds (N, T_img, D) as it
-/// returns them, logits (1, T, V).
+/// returns them, logits (1, T, V). Of Qwen-VL, pixel_values (P, values of a patch),
+/// vision_features (P, D_v), image_embeds (T_img, D): as the reference has them.
 #[derive(clap::Args)]
 #[command(verbatim_doc_comment)]
 pub struct Forward {

@@ -128,7 +128,11 @@ fn metric(
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:<36} {:<15} {:<7} {:<6} {:<5}", "case", "family", "decoder", "prompt", "ids")?;
+        write!(
+            f,
+            "{:<36} {:<15} {:<15} {:<6} {:<5}",
+            "case", "family", "decoder", "prompt", "ids"
+        )?;
         for name in TENSORS {
             write!(f, " {name:>15}")?;
         }
@@ -141,7 +145,7 @@ impl fmt::Display for Report {
         for held in &self.cases {
             let Held { case, family, decoder, greedy_equal, greedy_tokens, .. } = held;
             let (prompt, ids) = (said(held.prompt), said(held.input_ids));
-            write!(f, "{case:<36} {family:<15} {decoder:<7} {prompt:<6} {ids:<5}")?;
+            write!(f, "{case:<36} {family:<15} {decoder:<15} {prompt:<6} {ids:<5}")?;
             for name in TENSORS {
                 let deviation = held.deviations.get(name);
                 write!(f, " {:>15}", deviation.map_or("-".into(), |value| format!("{value:.1e}")))?;

@@ -7,8 +7,8 @@ use super::fields::Fields;
 use super::text::MultimodalRotary;
 use super::vision::DynamicResolution;
 use super::{
-    Config, GenerationConfig, ModelType, ProjectorConfig, SelectStrategy, TextConfig,
-    VisionConfig, VisionKind, unsupported,
+    Config, GenerationConfig, ModelType, ProjectorConfig, SelectStrategy, TextConfig, VisionConfig,
+    VisionKind, unsupported,
 };
 use crate::error::Error;
 

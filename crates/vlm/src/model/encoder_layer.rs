@@ -44,18 +44,11 @@ pub(super) const CLIP: Style = Style {
     mlp: MlpNames::Plain(["fc1", "fc2"]),
 };
 
-pub(super) const QWEN2_VL: Style = Style {
-    norms: ["norm1", "norm2"],
-    qkv: Qkv::Together("attn.qkv"),
-    out: "attn.proj",
-    ..CLIP
-};
+pub(super) const QWEN2_VL: Style =
+    Style { norms: ["norm1", "norm2"], qkv: Qkv::Together("attn.qkv"), out: "attn.proj", ..CLIP };
 
-pub(super) const QWEN2_5_VL: Style = Style {
-    rms: true,
-    mlp: MlpNames::Gated(["gate_proj", "up_proj", "down_proj"]),
-    ..QWEN2_VL
-};
+pub(super) const QWEN2_5_VL: Style =
+    Style { rms: true, mlp: MlpNames::Gated(["gate_proj", "up_proj", "down_proj"]), ..QWEN2_VL };
 
 pub(super) const QWEN3_VL: Style =
     Style { mlp: MlpNames::Plain(["linear_fc1", "linear_fc2"]), ..QWEN2_VL };

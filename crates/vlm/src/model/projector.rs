@@ -20,8 +20,15 @@ pub use merger::PatchMerger;
 
 /// The bridge between the two halves of the model.
 pub enum Projector {
-    PixelShuffle { scale_factor: usize, proj: Linear },
-    Mlp { linear_1: Linear, act: Activation, linear_2: Linear },
+    PixelShuffle {
+        scale_factor: usize,
+        proj: Linear,
+    },
+    Mlp {
+        linear_1: Linear,
+        act: Activation,
+        linear_2: Linear,
+    },
     /// for the last state of the tower, then for each that deepstack takes
     PatchMergers(Vec<PatchMerger>),
 }

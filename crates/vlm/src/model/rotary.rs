@@ -63,9 +63,7 @@ impl Rotary {
             Positions::From(first) => {
                 (1, (*first..first + n_tokens).map(|p| p as u32).collect::<Vec<_>>())
             }
-            Positions::Ids(ids) => {
-                (ids.dim(ids.rank() - 2)?, ids.flatten_all()?.to_vec1::<u32>()?)
-            }
+            Positions::Ids(ids) => (ids.dim(ids.rank() - 2)?, ids.flatten_all()?.to_vec1::<u32>()?),
         };
         let longest = positions.iter().max().map_or(0, |&p| p as usize + 1);
         let stretched = self.stretched(longest);

@@ -29,8 +29,8 @@ impl DynamicResolution {
     pub(crate) fn order(&self, (rows, cols): (usize, usize)) -> WindowOrder {
         let side = self.window.unwrap_or(rows.max(cols)).max(1);
         let mut order = WindowOrder { tokens: Vec::with_capacity(rows * cols), runs: Vec::new() };
-        for (top, left) in starts(rows, side)
-            .flat_map(|top| starts(cols, side).map(move |left| (top, left)))
+        for (top, left) in
+            starts(rows, side).flat_map(|top| starts(cols, side).map(move |left| (top, left)))
         {
             let (bottom, right) = ((top + side).min(rows), (left + side).min(cols));
             for row in top..bottom {
@@ -81,11 +81,7 @@ impl VisionEncoder {
 
     /// `patches (P, C·frames·p·p)` of one picture of `grid` (rows and columns of tokens) → the last
     /// state and, beside it, those that deepstack takes, `(P, D · (1 + k))`.
-    pub fn forward_patches(
-        &self,
-        patches: &Tensor,
-        grid: (usize, usize),
-    ) -> Result<Tensor, Error> {
+    pub fn forward_patches(&self, patches: &Tensor, grid: (usize, usize)) -> Result<Tensor, Error> {
         let dynamic = self.dynamic()?;
         let merge = dynamic.spatial_merge_size;
         let n_values = self.patch_embedding.elem_count() / self.config.hidden_size;
