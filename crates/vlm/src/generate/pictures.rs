@@ -72,6 +72,18 @@ impl Pictures {
         vlm.merge(ids, &rows)
     }
 
+    /// The embeddings `(tokens, D)` of the first picture of the prompt.
+    pub fn first(
+        &mut self,
+        vlm: &Vlm,
+        inputs: &Inputs,
+        cancel: &Cancel,
+    ) -> Result<Option<Tensor>, Error> {
+        let Some(hash) = self.current.first().copied() else { return Ok(None) };
+        self.encode(vlm, inputs, 0, cancel)?;
+        Ok(self.encoded.get(&hash).cloned())
+    }
+
     /// Encodes the tiles of one picture, unless they are known.
     fn encode(
         &mut self,
