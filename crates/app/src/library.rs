@@ -216,7 +216,8 @@ impl Library {
         };
         let config = read("config.json")?;
         let preprocessor = read("preprocessor_config.json")?;
-        let fit = fit::exact(config.as_deref(), preprocessor.as_deref(), how)?;
+        let parameters = Some(entry.parameters as f64).filter(|n| *n > 0.0);
+        let fit = fit::exact(parameters, config.as_deref(), preprocessor.as_deref(), how)?;
         let store = self.store();
         let paused = store.paused().into_iter().find(|paused| paused.plan.name == plan.name);
         let look = Look {

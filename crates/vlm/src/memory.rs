@@ -37,8 +37,8 @@ pub struct MemoryNeed {
 impl MemoryNeed {
     /// Of a model with weights held so, asked about one picture of `side` x `side` pixels.
     ///
-    /// `preprocessor` is the text of `preprocessor_config.json`; without it the picture counts as
-    /// one tile. Errors: sizes in `config` that no model can have.
+    /// `preprocessor` is the text of `preprocessor_config.json`; without it the picture is one tile
+    /// of the tower's own size. Errors: sizes in `config` that no model can have.
     pub fn of(
         config: &Config,
         preprocessor: Option<&str>,
@@ -47,16 +47,20 @@ impl MemoryNeed {
     ) -> Result<MemoryNeed, Error> {
         let kind = layout::image_kind(config);
         let settings = preprocessor.and_then(|text| ImageSettings::parse(text, kind).ok());
-        let n_tiles = settings.map_or(1, |settings| {
-            ImageProcessor { settings }.tiles(&RgbImage::new(side, side)).tiles.len()
-        });
-        let image_tokens = n_tiles * config.tokens_per_tile();
+        let tiles: Vec<(u32, u32)> = match settings {
+            Some(settings) => {
+                let tiles = ImageProcessor { settings }.tiles(&RgbImage::new(side, side)).tiles;
+                tiles.iter().map(|tile| tile.pixels.dimensions()).collect()
+            }
+            None => vec![own_size(config, side)],
+        };
+        let image_tokens = tiles.iter().map(|tile| tile_tokens(config, *tile)).sum();
         let context = config.text_config.max_position_embeddings;
         let tokens = (image_tokens + TEXT_TOKENS).min(context.max(image_tokens));
         Ok(MemoryNeed {
             weights: Vlm::weight_bytes(config, quantization)?,
             kv_cache: kv_cache(config, tokens),
-            activations: tower(config, n_tiles).max(decoder(config, tokens)),
+            activations: tower(config, &tiles).max(decoder(config, tokens)),
             image_tokens,
         })
     }
@@ -82,13 +86,38 @@ fn decoder(config: &Config, tokens: usize) -> usize {
 }
 
 /// The same for the tiles of one pass, with the pixels of all.
-fn tower(config: &Config, n_tiles: usize) -> usize {
+fn tower(config: &Config, tiles: &[(u32, u32)]) -> usize {
     let vision = &config.vision_config;
-    let patches = vision.n_positions() * n_tiles.min(TILES_AT_ONCE);
+    let patches: usize =
+        tiles.iter().take(TILES_AT_ONCE).map(|tile| tile_patches(config, *tile)).sum();
     let wide = (2 * vision.intermediate_size).max(5 * vision.hidden_size);
-    let pixels = n_tiles * vision.num_channels * vision.image_size.pow(2);
-    // As bytes, as values, and as values unfolded into patches.
-    (patches * (4 * vision.hidden_size + wide) + 2 * pixels) * F32
+    let area: usize = tiles.iter().map(|(width, height)| (width * height) as usize).sum();
+    // As values, and as values unfolded into patches.
+    let frames = vision.dynamic.as_ref().map_or(1, |dynamic| dynamic.temporal_patch_size);
+    (patches * (4 * vision.hidden_size + wide) + 2 * frames * vision.num_channels * area) * F32
+}
+
+/// What the tower takes as one tile where nothing else is said, px.
+fn own_size(config: &Config, side: u32) -> (u32, u32) {
+    match config.vision_config.image_size as u32 {
+        0 => (side, side),
+        own => (own, own),
+    }
+}
+
+fn tile_patches(config: &Config, (width, height): (u32, u32)) -> usize {
+    let vision = &config.vision_config;
+    match vision.dynamic {
+        None => vision.n_positions(),
+        Some(_) => (width as usize / vision.patch_size) * (height as usize / vision.patch_size),
+    }
+}
+
+fn tile_tokens(config: &Config, tile: (u32, u32)) -> usize {
+    match &config.vision_config.dynamic {
+        None => config.tokens_per_tile(),
+        Some(dynamic) => tile_patches(config, tile) / dynamic.spatial_merge_size.pow(2).max(1),
+    }
 }
 
 #[cfg(test)]

@@ -39,6 +39,7 @@ const model = (name: string, over: Partial<LibraryModel>): LibraryModel => ({
   goodAt: ["Descriptions and questions about photos", "Reading short texts"],
   bytes: null,
   supported: true,
+  answers: true,
   fit: fit(2.2 * GB),
   state: { type: "available" },
   ...over,
@@ -88,6 +89,13 @@ const MODELS = (): LibraryModel[] => [
     parameters: 2.2e9,
     goodAt: ["Reading documents in many languages"],
     supported: false,
+    answers: false,
+  }),
+  model("siglip-base-patch16-224", {
+    family: "SigLIP",
+    parameters: 2.03e8,
+    goodAt: ["Finding pictures by words"],
+    answers: false,
   }),
 ];
 

@@ -35,8 +35,10 @@ pub struct LibraryModel {
     pub good_at: Vec<String>,
     /// Bytes of its files, where they are known.
     pub bytes: Option<f64>,
-    /// Whether this version can answer with it.
+    /// Whether this version can use it.
     pub supported: bool,
+    /// It answers questions; others compare pictures with words.
+    pub answers: bool,
     /// Whether it fits into memory, where its size is known.
     pub fit: Option<Fit>,
     pub state: LibraryState,

@@ -11,10 +11,12 @@ const SIDE: u32 = 512;
 /// More of what is free than this is tight.
 const COMFORT: f64 = 0.8;
 
-/// From the checkpoint's own settings.
+/// From the checkpoint's own settings; of two towers that compare pictures with words from
+/// `parameters`, their number of weights, where that is known.
 ///
 /// Errors: settings that this version cannot open.
 pub(super) fn exact(
+    parameters: Option<f64>,
     config: Option<&str>,
     preprocessor: Option<&str>,
     how: vlm::Quantization,
@@ -26,14 +28,20 @@ pub(super) fn exact(
     let json = serde_json::from_str(text).map_err(|error| {
         failure("model_config", format!("its config.json is no JSON: {error}"), hint)
     })?;
-    let config = Config::from_json(&json).map_err(|error| api_error(&error))?;
+    let config = match (Config::from_json(&json), parameters) {
+        (Err(vlm::Error::DualEncoder { .. }), n) => return Ok(towers(n.unwrap_or_default())),
+        (config, _) => config.map_err(|error| api_error(&error))?,
+    };
     let need = MemoryNeed::of(&config, preprocessor, how, SIDE).map_err(|e| api_error(&e))?;
     Ok(fit(need.bytes() as f64, how, Some(need.image_tokens as u32)))
 }
 
 /// From what the catalogue says of it.
-pub(super) fn about(entry: &Entry, how: vlm::Quantization) -> Fit {
+pub(super) fn about(entry: &Entry, answers: bool, how: vlm::Quantization) -> Fit {
     let parameters = entry.parameters as f64;
+    if !answers {
+        return towers(parameters);
+    }
     let weights = |bytes: f64| parameters * bytes;
     // Beside the weights: tower, cache and program take about a tenth, and no less than 0.2 GB.
     let plain = entry.memory.map(|bytes| bytes as f64);
@@ -44,6 +52,11 @@ pub(super) fn about(entry: &Entry, how: vlm::Quantization) -> Fit {
         vlm::Quantization::Q4_0 => weights(4.0 - 0.7),
     };
     fit(plain - saved, how, None)
+}
+
+/// Two towers are held as trained, whatever a model that answers is held in.
+fn towers(parameters: f64) -> Fit {
+    fit(4.0 * parameters + 3e8, vlm::Quantization::None, None)
 }
 
 fn fit(needs: f64, how: vlm::Quantization, image_tokens: Option<u32>) -> Fit {

@@ -4,8 +4,10 @@
 use std::io::BufReader;
 use std::path::{Path, PathBuf};
 
+use candle_core::Device;
 use candle_core::quantized::gguf_file;
 use hub::Disk;
+use vlm::dual_encoder::DualEncoder;
 
 use super::Library;
 use crate::api::{ApiError, Transfer};
@@ -70,9 +72,7 @@ fn folder(path: &Path) -> Result<(PathBuf, Vec<String>), ApiError> {
              .gguf file.",
         ));
     }
-    let config = vlm::Config::load(path).map_err(|error| api_error(&error))?;
-    vlm::processor::Processor::load(path, &config).map_err(|error| api_error(&error))?;
-    vlm::Vlm::check(path).map_err(|error| api_error(&error))?;
+    check_folder(path).map_err(|error| api_error(&error))?;
     let decides = |name: &str| {
         let ends = [".json", ".jinja", ".safetensors", ".txt", ".md", ".model"];
         ends.iter().any(|end| name.ends_with(end)) && name != "manifest.json"
@@ -83,6 +83,18 @@ fn folder(path: &Path) -> Result<(PathBuf, Vec<String>), ApiError> {
     let mut names: Vec<String> = names.filter(|name| decides(name)).collect();
     names.sort();
     Ok((path.to_path_buf(), names))
+}
+
+/// Whether settings, vocabulary and weights are there and fit each other.
+fn check_folder(path: &Path) -> Result<(), vlm::Error> {
+    match vlm::Config::load(path) {
+        Ok(config) => {
+            vlm::processor::Processor::load(path, &config)?;
+            vlm::Vlm::check(path)
+        }
+        Err(vlm::Error::DualEncoder { .. }) => DualEncoder::load(path, &Device::Cpu).map(drop),
+        Err(error) => Err(error),
+    }
 }
 
 /// A `.gguf` file and the one companion beside it, where there is exactly one.

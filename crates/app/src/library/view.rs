@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use hub::{Catalogue, Disk, Entry, Installed, Paused};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{Library, fit};
 use crate::api::{LibraryModel, LibraryState, LibraryView};
@@ -44,6 +44,7 @@ impl Library {
 fn of_catalogue(entry: &Entry, how: vlm::Quantization) -> LibraryModel {
     let sizes = entry.files.iter().map(|file| file.size).collect::<Option<Vec<u64>>>();
     let bytes = sizes.filter(|sizes| !sizes.is_empty()).map(|sizes| sizes.iter().sum::<u64>());
+    let (supported, answers) = what_for(&entry.model_type);
     LibraryModel {
         name: entry.name.clone(),
         repo: Some(entry.repo.clone()),
@@ -53,8 +54,9 @@ fn of_catalogue(entry: &Entry, how: vlm::Quantization) -> LibraryModel {
         gated: entry.gated,
         good_at: entry.good_at.clone(),
         bytes: bytes.map(|bytes| bytes as f64),
-        supported: is_supported(&entry.model_type),
-        fit: Some(fit::about(entry, how)),
+        supported,
+        answers,
+        fit: Some(fit::about(entry, answers, how)),
         state: LibraryState::Available,
     }
 }
@@ -70,6 +72,7 @@ fn unknown(name: &str) -> LibraryModel {
         good_at: Vec::new(),
         bytes: None,
         supported: true,
+        answers: true,
         fit: None,
         state: LibraryState::Available,
     }
@@ -90,11 +93,16 @@ fn whole(
     let folder = there.model();
     let read = |name: &str| std::fs::read_to_string(folder.join(name)).ok();
     let (config, preprocessor) = (read("config.json"), read("preprocessor_config.json"));
-    if let Ok(exact) = fit::exact(config.as_deref(), preprocessor.as_deref(), how) {
+    if let Ok(exact) = fit::exact(model.parameters, config.as_deref(), preprocessor.as_deref(), how)
+    {
         model.fit = Some(exact);
     }
     if let Some(licence) = &there.manifest.licence {
         model.licence = licence.clone();
+    }
+    if let Some(config) = config.and_then(|text| serde_json::from_str::<Value>(&text).ok()) {
+        let model_type = config.get("model_type").and_then(Value::as_str);
+        (model.supported, model.answers) = what_for(model_type.unwrap_or_default());
     }
     model.repo = there.manifest.origin.as_ref().map(|origin| origin.repo.clone());
     model.bytes = Some(there.size() as f64);
@@ -108,10 +116,14 @@ fn whole(
     };
 }
 
-/// Whether `config` knows such a family; everything else about it may still be wrong.
-fn is_supported(model_type: &str) -> bool {
-    let config = vlm::Config::from_json(&json!({ "model_type": model_type }));
-    !matches!(config, Err(vlm::Error::Unsupported { key, .. }) if key == "model_type")
+/// Whether this version can use such a family, and whether that is for answering. Only its name is
+/// asked about: everything else may still be wrong.
+fn what_for(model_type: &str) -> (bool, bool) {
+    match vlm::Config::from_json(&json!({ "model_type": model_type })) {
+        Err(vlm::Error::Unsupported { key, .. }) if key == "model_type" => (false, false),
+        Err(vlm::Error::DualEncoder { .. }) => (true, false),
+        _ => (true, true),
+    }
 }
 
 /// Bytes that the disk of a folder, which need not be there yet, has left.

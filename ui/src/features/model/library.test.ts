@@ -41,6 +41,7 @@ test("a card says what a model is good at, its licence, and whether it fits", as
   expect(offer("SmolVLM-Instruct").textContent).toContain("(tight)");
   expect(offer("Some-VL-2B").textContent).toContain("cannot open this family yet");
   expect(within(offer("Some-VL-2B")).queryByRole("button", { name: "Download" })).toBeNull();
+  expect(offer("siglip-base-patch16-224").textContent).toContain("sightline classify");
   expect(offer("Llama-3.2-11B-Vision-Instruct").textContent).toContain("set an access token");
 });
 
@@ -138,7 +139,7 @@ test("search finds by name and ability; an empty one offers the Hub", async () =
   await fireEvent.input(search, { target: { value: "zebra" } });
   expect(screen.getByTestId("no-model").textContent).toContain("“zebra”");
   await fireEvent.click(screen.getByRole("button", { name: "Clear the search" }));
-  expect(screen.getAllByTestId("offer")).toHaveLength(6);
+  expect(screen.getAllByTestId("offer")).toHaveLength(7);
   await fireEvent.input(search, { target: { value: "someone/Their-Model" } });
   const other = screen.getByTestId("repository");
   await fireEvent.click(within(other).getByRole("button", { name: "Download" }));
