@@ -54,7 +54,7 @@ impl MemoryNeed {
             }
             None => vec![own_size(config, side)],
         };
-        let image_tokens = tiles.iter().map(|tile| tile_tokens(config, *tile)).sum();
+        let image_tokens: usize = tiles.iter().map(|tile| tile_tokens(config, *tile)).sum();
         let context = config.text_config.max_position_embeddings;
         let tokens = (image_tokens + TEXT_TOKENS).min(context.max(image_tokens));
         Ok(MemoryNeed {
