@@ -1,6 +1,8 @@
 """What the families' cases share: a tokenizer, pictures, sizes, random weights, and what
 transformers computes with them."""
 
+import re
+
 import numpy as np
 import torch
 from PIL import Image, ImageDraw
@@ -103,22 +105,44 @@ def randomise(model, seed):
         if name.endswith("image_newline"):
             parameter.data = 0.8 * noise
         elif parameter.ndim == 1:
-            centre = 1.0 if "norm" in name and name.endswith("weight") else 0.0
+            centre = 1.0 if "norm" in name.lower() and name.endswith("weight") else 0.0
             parameter.data = centre + 0.2 * noise
         else:
             fan_in = parameter[0].numel()
             parameter.data = noise * (1.2 / fan_in**0.5 if "embed" not in name else 0.8)
 
 
-def listen(projector, seen):
-    """Copies what goes into and out of the projector; the hooks return nothing."""
-    def before(_, inputs):
-        seen.setdefault("vision_features", inputs[0].detach().clone())
+# Which module of a family each tensor goes into (True) or comes out of, the last of that name.
+PROJECTOR = {"vision_features": (r"model\.(connector|multi_modal_projector)", True),
+             "image_embeds": (r"model\.(connector|multi_modal_projector)", False)}
+Q_FORMER = {"vision_features": (r"vision_model", False),
+            "patch_attention": (r"qformer\..*\.crossattention\.attention", False),
+            "image_embeds": (r"language_projection", False)}
+TENSORS = {"blip-2": Q_FORMER, "instructblip": Q_FORMER}
 
-    def after(_, __, output):
-        seen.setdefault("image_embeds", output.detach().clone())
 
-    return [projector.register_forward_pre_hook(before), projector.register_forward_hook(after)]
+def listen(model, seen):
+    """Copies the first of what passes the modules of `TENSORS`; the hooks return nothing."""
+    def keep(name, value):
+        seen.setdefault(name, value.detach().clone())
+
+    def output(name, value):
+        if name == "patch_attention":  # (N, H, T_img, P), mean over heads
+            keep(name, value[1].mean(1))
+        else:
+            keep(name, value if torch.is_tensor(value) else value[0])
+
+    hooks = []
+    for name, (pattern, is_input) in TENSORS.get(model.config.model_type, PROJECTOR).items():
+        modules = [m for path, m in model.named_modules() if re.fullmatch(pattern, path)]
+        if is_input:
+            hook = modules[-1].register_forward_pre_hook(
+                lambda _, inputs, name=name: keep(name, inputs[0]))
+        else:
+            hook = modules[-1].register_forward_hook(
+                lambda _, __, value, name=name: output(name, value))
+        hooks.append(hook)
+    return hooks
 
 
 def compute(model, processor, images, messages):
@@ -133,9 +157,8 @@ def compute(model, processor, images, messages):
     pixel_values = pixel_values.reshape(-1, *pixel_values.shape[-3:])
     # Tiles of zeros fill up the batch.
     pixel_values = pixel_values[pixel_values.flatten(1).abs().amax(1) > 0]
-    inner = model.model
     seen = {}
-    hooks = listen(getattr(inner, "connector", None) or inner.multi_modal_projector, seen)
+    hooks = listen(model, seen)
     with torch.no_grad():
         logits = model(**given).logits[0]
         answer = model.generate(
@@ -149,6 +172,8 @@ def compute(model, processor, images, messages):
     if ((best[:, 0] - best[:, 1]) / steps.abs().max()).min() < MARGIN:
         return None
     n_prompt = given["input_ids"].shape[1]
+    if "qformer_input_ids" in given:
+        seen["qformer_input_ids"] = given["qformer_input_ids"][0]
     tensors = {
         "input_ids": given["input_ids"][0],
         "pixel_values": pixel_values,

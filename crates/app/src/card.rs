@@ -57,6 +57,8 @@ fn family(config: &Config) -> &'static str {
         ModelType::Llava => "LLaVA",
         ModelType::LlavaNext => "LLaVA-NeXT",
         ModelType::LlavaOnevision => "LLaVA-OneVision",
+        ModelType::Blip2 => "BLIP-2",
+        ModelType::InstructBlip => "InstructBLIP",
     }
 }
 

@@ -45,7 +45,8 @@ impl Forward {
         };
         let vlm = Vlm::load(&self.model, &Device::Cpu)?;
         let vision_features = vlm.vision_features(pixel_values)?;
-        let image_embeds = vlm.project(&vision_features)?;
+        let ids = &inputs.qformer_input_ids;
+        let image_embeds = vlm.project_for(&vision_features, ids)?.image_embeds;
         let packed = vlm.pack(&image_embeds, &inputs.image_spans)?;
         let embeds = vlm.merge(&inputs.input_ids, &packed)?;
         let positions = Positions::From(0);
@@ -72,13 +73,6 @@ impl Forward {
             return Ok(processor.prepare(&messages, &[image])?);
         }
         let tiled = [processor.images.tiles(&image)];
-        let prompt = processor.layout.expand(&self.prompt, &tiled)?;
-        let tokenizer = &processor.tokenizer;
-        let begins = tokenizer.special("bos_token").is_some_and(|bos| prompt.starts_with(bos));
-        let input_ids = tokenizer.encode_with(&prompt, !begins)?;
-        let image_spans = processor.layout.spans(&input_ids, &tiled)?;
-        let tiles: Vec<_> = tiled[0].tiles.iter().collect();
-        let pixel_values = Some(processor.images.pixel_values(&tiles)?);
-        Ok(Inputs { input_ids, pixel_values, image_spans, prompt })
+        Ok(processor.prepare_prompt(&self.prompt, &tiled)?)
     }
 }

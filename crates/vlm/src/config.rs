@@ -7,6 +7,7 @@
 pub mod any_resolution;
 pub mod fields;
 pub mod generation;
+pub mod q_former;
 pub mod text;
 pub mod vision;
 
@@ -22,7 +23,8 @@ use crate::model::nn::Activation;
 pub use any_resolution::AnyResolution;
 use fields::Fields;
 pub use generation::GenerationConfig;
-pub use text::{RopeScaling, TextConfig};
+pub use q_former::{QFormerConfig, QFormerText};
+pub use text::{RopeScaling, TextConfig, TextKind};
 pub use vision::{VisionConfig, VisionKind};
 
 /// The families this build knows, by `model_type`.
@@ -33,6 +35,8 @@ pub enum ModelType {
     Llava,
     LlavaNext,
     LlavaOnevision,
+    Blip2,
+    InstructBlip,
 }
 
 /// Which of the vision encoder's positions the projector receives (LLaVA).
@@ -52,6 +56,8 @@ pub enum ProjectorConfig {
     PixelShuffle { scale_factor: usize },
     /// LLaVA: linear, activation, linear.
     Mlp { hidden_act: Activation, bias: bool },
+    /// BLIP-2 and InstructBLIP: learned queries look at the patches, then a linear map.
+    QFormer(QFormerConfig),
 }
 
 /// Everything `config.json` says about the network.
@@ -64,7 +70,7 @@ pub struct Config {
     pub text_config: TextConfig,
     pub projector: ProjectorConfig,
     /// Indices into the hidden states (0 = embeddings, negative from the end). Empty = the
-    /// last hidden state after the final layer norm (Idefics3).
+    /// last hidden state after the final layer norm (Idefics3, BLIP-2).
     pub vision_feature_layer: Vec<i64>,
     pub vision_feature_select_strategy: SelectStrategy,
     /// How pictures of any resolution are cut (LLaVA-NeXT, LLaVA-OneVision).
@@ -97,13 +103,17 @@ impl Config {
             "llava" => ModelType::Llava,
             "llava_next" => ModelType::LlavaNext,
             "llava_onevision" => ModelType::LlavaOnevision,
+            "blip-2" => ModelType::Blip2,
+            "instructblip" => ModelType::InstructBlip,
             found => {
-                let supported = "idefics3, smolvlm, llava, llava_next, llava_onevision";
+                let supported = "idefics3, smolvlm, llava, llava_next, llava_onevision, blip-2, \
+                                 instructblip";
                 return Err(unsupported("model_type", found, supported));
             }
         };
         let config = match model_type {
             ModelType::Idefics3 | ModelType::SmolVlm => idefics3(&fields, model_type)?,
+            ModelType::Blip2 | ModelType::InstructBlip => q_former::config(&fields, model_type)?,
             _ => llava(&fields, model_type)?,
         };
         config.check()?;
@@ -113,7 +123,8 @@ impl Config {
     /// Embeddings that one tile of `image_size` gives.
     pub fn tokens_per_tile(&self) -> usize {
         let side = self.vision_config.patches_per_side();
-        match self.projector {
+        match &self.projector {
+            ProjectorConfig::QFormer(q_former) => q_former.num_query_tokens,
             ProjectorConfig::PixelShuffle { scale_factor } => (side / scale_factor).pow(2),
             ProjectorConfig::Mlp { .. } => match self.vision_feature_select_strategy {
                 SelectStrategy::Full => self.vision_config.n_positions(),

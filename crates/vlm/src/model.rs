@@ -11,6 +11,7 @@ pub mod nn;
 pub mod attention;
 mod encoder_layer;
 mod loader;
+mod mlp;
 mod rotary;
 
 pub mod dual_encoder;
@@ -19,6 +20,7 @@ pub mod kv_cache;
 pub mod language_model;
 mod packing;
 pub mod projector;
+pub mod q_former;
 pub mod vision_encoder;
 
 use std::path::Path;
@@ -34,7 +36,7 @@ use kv_cache::KvCache;
 use language_model::LanguageModel;
 use loader::Loader;
 use nn::Compute;
-use projector::Projector;
+use projector::{Projected, Projector};
 use vision_encoder::VisionEncoder;
 
 /// Which keys a query may see.
@@ -173,6 +175,9 @@ impl Vlm {
             return self.vision_encoder.forward(&real, None);
         }
         let layers = &self.config.vision_feature_layer;
+        if layers.is_empty() {
+            return self.vision_encoder.forward(pixel_values, None);
+        }
         let mut states = self.vision_encoder.hidden_states(pixel_values, layers)?;
         if self.config.vision_feature_select_strategy == crate::config::SelectStrategy::Default {
             for state in &mut states {
@@ -187,9 +192,21 @@ impl Vlm {
 
     /// `vision_features (N, P, D_v)` → `image_embeds (N, T_img, D)`
     pub fn project(&self, vision_features: &Tensor) -> Result<Tensor, Error> {
+        Ok(self.project_for(vision_features, &[])?.image_embeds)
+    }
+
+    /// The same for a question, `Inputs::qformer_input_ids`, which only InstructBLIP reads; and
+    /// what each token looked at, where it has no place of its own.
+    pub fn project_for(
+        &self,
+        vision_features: &Tensor,
+        qformer_input_ids: &[u32],
+    ) -> Result<Projected, Error> {
         let width = self.config.vision_feature_size();
         match vision_features.dims3() {
-            Ok((_, _, d_v)) if d_v == width => self.projector.forward(vision_features),
+            Ok((_, _, d_v)) if d_v == width => {
+                self.projector.forward(vision_features, qformer_input_ids)
+            }
             _ => Err(Error::Shape {
                 tensor: "vision_features",
                 expected: format!("(N, P, {width})"),

@@ -1,11 +1,14 @@
 //! The pictures of a conversation: known by content, encoded once.
 //!
-//! Shapes: `N` tiles, `T_img` embeddings of a tile, `D` hidden size.
+//! Where their embeddings also depend on the question (InstructBLIP), another question projects
+//! them anew, but the vision encoder sees them once.
+//!
+//! Shapes: `N` tiles, `P` patches, `T_img` embeddings of a tile, `D` hidden size.
 
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-use candle_core::Tensor;
+use candle_core::{DType, Tensor};
 use image::RgbImage;
 
 use super::Cancel;
@@ -15,29 +18,51 @@ use crate::{Error, Vlm};
 /// Tiles encoded in one pass: bounds memory, and how long cancelling waits.
 const TILES_AT_ONCE: usize = 4;
 
-/// Encoded pictures by the hash of their content and of how they were laid out.
+/// Encoded pictures by the hash of all that they depend on.
 #[derive(Default)]
 pub(super) struct Pictures {
-    /// `(tokens, D)` of each picture: those of its spans in order.
-    encoded: HashMap<u64, Tensor>,
-    /// The hash of each picture of the current prompt.
-    current: Vec<u64>,
+    encoded: HashMap<u64, Encoded>,
+    /// Vision features of the tiles from the n-th on of a picture, by its hash and n; only where
+    /// their projection also depends on the question.
+    features: HashMap<(u64, usize), Tensor>,
+    /// The hashes of each picture of the current prompt.
+    current: Vec<Hashes>,
+}
+
+/// What is in the prompt for a picture.
+struct Encoded {
+    /// `(tokens, D)`: those of its spans in order.
+    tokens: Tensor,
+    /// See `Projected::patch_attention`; `(N, T_img, P)` of each piece of tiles.
+    patch_attention: Vec<Tensor>,
+}
+
+#[derive(Clone, Copy)]
+struct Hashes {
+    /// Of its content and of how it was laid out.
+    picture: u64,
+    /// The same, and of the question where that is part of the embeddings.
+    embeds: u64,
 }
 
 impl Pictures {
     /// What each position of the prompt holds: its id, or for picture tokens a mark of the
     /// content and the place in it. Pictures that are not in the prompt are forgotten.
     pub fn keys(&mut self, inputs: &Inputs, images: &[RgbImage]) -> Vec<u64> {
-        let hash = |(i, image)| content_hash(image, &spans_of(inputs, i));
-        self.current = images.iter().enumerate().map(hash).collect();
-        let current = self.current.clone();
-        self.encoded.retain(|hash, _| current.contains(hash));
+        let hashes = |(i, image)| {
+            let picture = content_hash(image, &spans_of(inputs, i));
+            Hashes { picture, embeds: hash_of((picture, &inputs.qformer_input_ids)) }
+        };
+        let current: Vec<Hashes> = images.iter().enumerate().map(hashes).collect();
+        self.encoded.retain(|embeds, _| current.iter().any(|of| of.embeds == *embeds));
+        self.features.retain(|(picture, _), _| current.iter().any(|of| of.picture == *picture));
         let mut keys: Vec<u64> = inputs.input_ids.iter().map(|&id| u64::from(id)).collect();
         for (span_idx, span) in inputs.image_spans.iter().enumerate() {
             for (i, position) in span.tokens.clone().enumerate() {
-                keys[position] = hash_of((current[span.image], span_idx, i)) | 1 << 63;
+                keys[position] = hash_of((current[span.image].embeds, span_idx, i)) | 1 << 63;
             }
         }
+        self.current = current;
         keys
     }
 
@@ -59,7 +84,7 @@ impl Pictures {
                 continue;
             }
             self.encode(vlm, inputs, span.image, cancel)?;
-            let picture = &self.encoded[&self.current[span.image]];
+            let picture = &self.encoded[&self.current[span.image].embeds].tokens;
             let skip = from.saturating_sub(span.tokens.start);
             rows.push(picture.narrow(0, first + skip, span.tokens.len() - skip)?);
         }
@@ -71,6 +96,17 @@ impl Pictures {
         vlm.merge(ids, &rows)
     }
 
+    /// What the queries of each span looked at, `(T_img, P)`; nothing where tokens show their own
+    /// patches.
+    pub fn patch_attention(&self) -> Result<Vec<Vec<Vec<f32>>>, Error> {
+        let encoded = self.current.iter().filter_map(|of| self.encoded.get(&of.embeds));
+        let mut looked = Vec::new();
+        for piece in encoded.flat_map(|picture| &picture.patch_attention) {
+            looked.extend(piece.to_dtype(DType::F32)?.to_vec3::<f32>()?);
+        }
+        Ok(looked)
+    }
+
     /// Encodes the tiles of one picture, unless they are known.
     fn encode(
         &mut self,
@@ -79,8 +115,8 @@ impl Pictures {
         image: usize,
         cancel: &Cancel,
     ) -> Result<(), Error> {
-        let hash = self.current[image];
-        if self.encoded.contains_key(&hash) {
+        let Hashes { picture, embeds } = self.current[image];
+        if self.encoded.contains_key(&embeds) {
             return Ok(());
         }
         let Some(pixel_values) = &inputs.pixel_values else { return Ok(()) };
@@ -89,14 +125,26 @@ impl Pictures {
         let spans = spans_of(inputs, image);
         let n_tiles: usize = spans.iter().map(ImageSpan::n_tiles).sum();
         let mut tiles = Vec::new();
+        let mut patch_attention = Vec::new();
         for start in (0..n_tiles).step_by(TILES_AT_ONCE) {
             cancel.check()?;
-            let n = TILES_AT_ONCE.min(n_tiles - start);
-            let piece = pixel_values.narrow(0, first + start, n)?.to_device(vlm.device())?;
-            tiles.push(vlm.encode_images(&piece)?); // (N, T_img, D)
+            let features = match self.features.get(&(picture, start)) {
+                Some(features) => features.clone(),
+                None => {
+                    let n = TILES_AT_ONCE.min(n_tiles - start);
+                    let piece = pixel_values.narrow(0, first + start, n)?;
+                    vlm.vision_features(&piece.to_device(vlm.device())?)? // (N, P, D_v)
+                }
+            };
+            let projected = vlm.project_for(&features, &inputs.qformer_input_ids)?;
+            tiles.push(projected.image_embeds); // (N, T_img, D)
+            patch_attention.extend(projected.patch_attention);
+            if !inputs.qformer_input_ids.is_empty() {
+                self.features.insert((picture, start), features);
+            }
         }
-        let packed = vlm.pack(&Tensor::cat(&tiles, 0)?, &spans)?; // (tokens, D)
-        self.encoded.insert(hash, packed);
+        let tokens = vlm.pack(&Tensor::cat(&tiles, 0)?, &spans)?; // (tokens, D)
+        self.encoded.insert(embeds, Encoded { tokens, patch_attention });
         Ok(())
     }
 }

@@ -126,6 +126,7 @@ impl TextTower {
             num_attention_heads: config.num_attention_heads,
             hidden_act: Activation::GeluPytorchTanh,
             layer_norm_eps: eps,
+            fused_qkv: false,
         };
         let tokens = "text_tower.embeddings.token_embedding";
         let positions = "text_tower.embeddings.position_embedding";

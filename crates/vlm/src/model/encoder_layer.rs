@@ -1,7 +1,7 @@
 //! One pre-norm transformer layer that sees in both directions.
 //!
-//! CLIP, SigLIP, Idefics3 and the text tower share it down to the tensor names. It knows no
-//! pixels, no tokens and no positions.
+//! CLIP, SigLIP, Idefics3 and the text tower share it down to the tensor names; BLIP-2 fuses the
+//! projections. It knows no pixels, no tokens and no positions.
 //!
 //! Shapes: `B` batch or images, `T` positions, `D` hidden size.
 
@@ -20,6 +20,8 @@ pub(super) struct EncoderSizes {
     pub num_attention_heads: usize,
     pub hidden_act: Activation,
     pub layer_norm_eps: f64,
+    /// Queries, keys and values come of one matrix `qkv` (BLIP-2).
+    pub fused_qkv: bool,
 }
 
 /// `x + attention(norm(x))`, then `x + mlp(norm(x))`.
@@ -43,11 +45,20 @@ impl EncoderLayer {
         let (size, wide, eps) = (sizes.hidden_size, sizes.intermediate_size, sizes.layer_norm_eps);
         let attn = format!("{prefix}.self_attn");
         let mlp = format!("{prefix}.mlp");
-        let qkv = ["q_proj", "k_proj", "v_proj"].map(|name| (name, size));
+        let (qkv_proj, out_proj) = match sizes.fused_qkv {
+            true => (
+                loader.fused_projections(&format!("{attn}.qkv"), size, (size, true))?,
+                "projection",
+            ),
+            false => {
+                let qkv = ["q_proj", "k_proj", "v_proj"].map(|name| (name, size));
+                (loader.projections(&attn, qkv, (size, true))?, "out_proj")
+            }
+        };
         Ok(EncoderLayer {
             layer_norm1: loader.layer_norm(&format!("{prefix}.layer_norm1"), size, eps)?,
-            qkv_proj: loader.projections(&attn, qkv, (size, true))?,
-            out_proj: loader.linear(&format!("{attn}.out_proj"), (size, size), true)?,
+            qkv_proj,
+            out_proj: loader.linear(&format!("{attn}.{out_proj}"), (size, size), true)?,
             layer_norm2: loader.layer_norm(&format!("{prefix}.layer_norm2"), size, eps)?,
             fc1: loader.linear(&format!("{mlp}.fc1"), (wide, size), true)?,
             fc2: loader.linear(&format!("{mlp}.fc2"), (size, wide), true)?,

@@ -9,8 +9,9 @@ use candle_core::{DType, Device, Tensor};
 use kernels::quant::{Format, GROUP};
 
 use super::nn::{
-    Compute, Embedding, LayerNorm, Linear, PackedWeight, Projections, RmsNorm, Weight,
+    Compute, Embedding, LayerNorm, Linear, Norm, PackedWeight, Projections, RmsNorm, Weight,
 };
+use crate::config::{TextConfig, TextKind};
 use crate::error::{Context, Error};
 use crate::weights::TensorMap;
 use crate::weights::packed::{Matrix, PackedFile, Quantization};
@@ -125,6 +126,30 @@ impl Loader {
         Ok(Projections::Together { all, widths: layers.map(|(_, n_out)| n_out) })
     }
 
+    /// The same where one matrix `{name}.weight` holds them all, one under the other.
+    pub(crate) fn fused_projections<const N: usize>(
+        &mut self,
+        name: &str,
+        n_out: usize,
+        (n_in, bias): (usize, bool),
+    ) -> Result<Projections<N>, Error> {
+        let all = self.linear(name, (N * n_out, n_in), bias)?;
+        let Weight::Dense(weight) = &all.weight else {
+            if !n_out.is_multiple_of(GROUP) {
+                let message = format!("cannot be packed: {n_out} is no multiple of {GROUP}");
+                return Err(Error::config(name, message + "; load the model unpacked"));
+            }
+            return Ok(Projections::Together { all, widths: [n_out; N] });
+        };
+        let part = |tensor: &Tensor, i: usize| tensor.narrow(0, i * n_out, n_out);
+        let layers = (0..N).map(|i| {
+            let bias = all.bias.as_ref().map(|bias| part(bias, i)).transpose()?;
+            Ok(Linear { weight: Weight::Dense(part(weight, i)?), bias, compute: self.compute })
+        });
+        let layers = <[Linear; N]>::try_from(layers.collect::<Result<Vec<_>, Error>>()?);
+        Ok(Projections::Each(layers.unwrap_or_else(|_| unreachable!("N layers"))))
+    }
+
     pub(crate) fn layer_norm(
         &mut self,
         name: &str,
@@ -134,6 +159,15 @@ impl Loader {
         let weight = self.tensor(&format!("{name}.weight"), &[size])?;
         let bias = self.tensor(&format!("{name}.bias"), &[size])?;
         Ok(LayerNorm { weight, bias, eps })
+    }
+
+    /// The norm of a decoder.
+    pub(crate) fn norm(&mut self, name: &str, config: &TextConfig) -> Result<Norm, Error> {
+        let (size, eps) = (config.hidden_size, config.rms_norm_eps);
+        match config.kind {
+            TextKind::Llama => Ok(Norm::Rms(self.rms_norm(name, size, eps)?)),
+            TextKind::Opt => Ok(Norm::Layer(self.layer_norm(name, size, eps)?)),
+        }
     }
 
     pub(crate) fn rms_norm(&mut self, name: &str, size: usize, eps: f64) -> Result<RmsNorm, Error> {

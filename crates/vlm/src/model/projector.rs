@@ -1,7 +1,8 @@
 //! Vision features to token embeddings of the language model.
 //!
 //! LLaVA: linear, activation, linear. Idefics3 and SmolVLM: neighbouring patches folded together
-//! (pixel shuffle), then one linear map. It does not know where the embeddings go.
+//! (pixel shuffle), then one linear map. BLIP-2: `q_former`. It does not know where the embeddings
+//! go.
 //!
 //! Shapes: `N` tiles, `P` patches, `D_v` vision width, `T_img` tokens of a tile, `D` hidden size.
 
@@ -9,6 +10,7 @@ use candle_core::Tensor;
 
 use super::loader::Loader;
 use super::nn::{Activation, Linear};
+use super::q_former::QFormer;
 use crate::config::{Config, ProjectorConfig};
 use crate::error::Error;
 
@@ -16,19 +18,33 @@ use crate::error::Error;
 pub enum Projector {
     PixelShuffle { scale_factor: usize, proj: Linear },
     Mlp { linear_1: Linear, act: Activation, linear_2: Linear },
+    QFormer(Box<QFormer>),
+}
+
+/// What the projector makes of tiles.
+pub struct Projected {
+    /// `(N, T_img, D)`
+    pub image_embeds: Tensor,
+    /// How much each token looked at each patch, `(N, T_img, P)`, rows of sum 1; where tokens show
+    /// no place of their own (Q-Former).
+    pub patch_attention: Option<Tensor>,
 }
 
 impl Projector {
     pub(super) fn load(loader: &mut Loader, prefix: &str, config: &Config) -> Result<Self, Error> {
         let d = config.text_config.hidden_size;
         let d_v = config.vision_feature_size();
-        match config.projector {
-            ProjectorConfig::PixelShuffle { scale_factor } => {
+        match &config.projector {
+            ProjectorConfig::QFormer(q_former) => {
+                let q_former = QFormer::load(loader, prefix, (q_former, config))?;
+                Ok(Projector::QFormer(Box::new(q_former)))
+            }
+            &ProjectorConfig::PixelShuffle { scale_factor } => {
                 let name = format!("{prefix}.modality_projection.proj");
                 let proj = loader.linear(&name, (d, d_v * scale_factor * scale_factor), false)?;
                 Ok(Projector::PixelShuffle { scale_factor, proj })
             }
-            ProjectorConfig::Mlp { hidden_act, bias } => Ok(Projector::Mlp {
+            &ProjectorConfig::Mlp { hidden_act, bias } => Ok(Projector::Mlp {
                 linear_1: loader.linear(&format!("{prefix}.linear_1"), (d, d_v), bias)?,
                 act: hidden_act,
                 linear_2: loader.linear(&format!("{prefix}.linear_2"), (d, d), bias)?,
@@ -36,16 +52,23 @@ impl Projector {
         }
     }
 
-    /// `(N, P, D_v)` → `(N, T_img, D)`
-    pub fn forward(&self, features: &Tensor) -> Result<Tensor, Error> {
-        match self {
+    /// `(N, P, D_v)` → `(N, T_img, D)`. Only a text-aware Q-Former reads `qformer_input_ids`, the
+    /// question in its own tokens.
+    pub fn forward(
+        &self,
+        features: &Tensor,
+        qformer_input_ids: &[u32],
+    ) -> Result<Projected, Error> {
+        let image_embeds = match self {
+            Projector::QFormer(q_former) => return q_former.forward(features, qformer_input_ids),
             Projector::PixelShuffle { scale_factor, proj } => {
-                Ok(proj.forward(&pixel_shuffle(features, *scale_factor)?)?)
+                proj.forward(&pixel_shuffle(features, *scale_factor)?)?
             }
             Projector::Mlp { linear_1, act, linear_2 } => {
-                Ok(linear_2.forward(&act.apply(&linear_1.forward(features)?)?)?)
+                linear_2.forward(&act.apply(&linear_1.forward(features)?)?)?
             }
-        }
+        };
+        Ok(Projected { image_embeds, patch_attention: None })
     }
 }
 

@@ -1,7 +1,7 @@
-//! Pixels to patch features: CLIP, SigLIP and Idefics3/SmolVLM vision transformers.
+//! Pixels to patch features: CLIP, SigLIP, Idefics3/SmolVLM and BLIP-2 vision transformers.
 //!
-//! The three differ in four switches: the class token and `pre_layrnorm` (CLIP), the patch bias
-//! (the others) and how positions are numbered (Idefics3). It does not know how images were cut
+//! They differ in switches: the class token (CLIP, BLIP-2), `pre_layrnorm` (CLIP), the patch bias
+//! (all but CLIP), how positions are numbered (Idefics3) and fused projections (BLIP-2). It does not know how images were cut
 //! into tiles, nor what becomes of the features.
 //!
 //! Shapes: `N` images or tiles, `C` channels, `P` patches (and the class token), `D` hidden size.
@@ -41,8 +41,10 @@ impl VisionEncoder {
         let (d, p, eps) = (config.hidden_size, config.patch_size, config.layer_norm_eps);
         let is_clip = config.kind == VisionKind::Clip;
         let embeddings = format!("{prefix}.embeddings");
-        let class_embedding = match is_clip {
-            true => Some(loader.tensor(&format!("{embeddings}.class_embedding"), &[d])?),
+        let is_blip = config.kind == VisionKind::Blip;
+        let class_dims: &[usize] = if is_blip { &[1, 1, d] } else { &[d] };
+        let class_embedding = match config.has_class_token() {
+            true => Some(loader.tensor(&format!("{embeddings}.class_embedding"), class_dims)?),
             false => None,
         };
         let patch = format!("{embeddings}.patch_embedding");
@@ -53,7 +55,14 @@ impl VisionEncoder {
             false => Some(loader.tensor(&format!("{patch}.bias"), &[d])?),
         };
         let positions = format!("{embeddings}.position_embedding");
-        let position_embedding = loader.embedding(&positions, config.n_positions(), d)?;
+        let n_positions = config.n_positions();
+        let position_embedding = match is_blip {
+            true => {
+                let table = loader.tensor(&positions, &[1, n_positions, d])?;
+                Embedding { weight: Weight::Dense(table.squeeze(0)?) }
+            }
+            false => loader.embedding(&positions, n_positions, d)?,
+        };
         let pre_layrnorm = match is_clip {
             true => Some(loader.layer_norm(&format!("{prefix}.pre_layrnorm"), d, eps)?),
             false => None,
@@ -228,6 +237,7 @@ fn load_layers(
         num_attention_heads: config.num_attention_heads,
         hidden_act: config.hidden_act,
         layer_norm_eps: config.layer_norm_eps,
+        fused_qkv: config.kind == VisionKind::Blip,
     };
     let layers = 0..config.num_hidden_layers;
     let name = |i: usize| format!("{prefix}.encoder.layers.{i}");

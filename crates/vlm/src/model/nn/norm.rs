@@ -1,10 +1,30 @@
 //! Layer norm and root-mean-square norm over the last dimension.
 
 use candle_core::{CpuStorage, CustomOp2, CustomOp3, D, Layout, Result, Shape, Tensor};
-use kernels::norm::Norm;
+use kernels::norm::Norm as Kernel;
 use kernels::uninit;
 
 use super::fused::{elements, is_fusable, shaped_like, with_elements};
+
+/// Either norm.
+#[derive(Debug, Clone)]
+pub enum Norm {
+    Rms(RmsNorm),
+    Layer(LayerNorm),
+}
+
+impl Norm {
+    /// `(..., D)` → `(..., D)`
+    ///
+    /// # Errors
+    /// When the last size is not D.
+    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        match self {
+            Norm::Rms(norm) => norm.forward(x),
+            Norm::Layer(norm) => norm.forward(x),
+        }
+    }
+}
 
 /// Mean removed, divided by the standard deviation, times weight, plus bias.
 #[derive(Debug, Clone)]
@@ -24,7 +44,7 @@ impl LayerNorm {
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
         check(x, &self.weight)?;
         if is_fusable(&[x, &self.weight]) {
-            let norm = Norm::Layer { eps: self.eps as f32 };
+            let norm = Kernel::Layer { eps: self.eps as f32 };
             return x.contiguous()?.apply_op3(&self.weight, &self.bias, Fused(norm));
         }
         let centred = x.broadcast_sub(&x.mean_keepdim(D::Minus1)?)?;
@@ -50,7 +70,7 @@ impl RmsNorm {
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
         check(x, &self.weight)?;
         if is_fusable(&[x, &self.weight]) {
-            let norm = Norm::Rms { eps: self.eps as f32 };
+            let norm = Kernel::Rms { eps: self.eps as f32 };
             return x.contiguous()?.apply_op2(&self.weight, Fused(norm));
         }
         let mean_square = x.sqr()?.mean_keepdim(D::Minus1)?;
@@ -65,7 +85,7 @@ fn check(x: &Tensor, weight: &Tensor) -> Result<()> {
     Ok(())
 }
 
-struct Fused(Norm);
+struct Fused(Kernel);
 
 impl Fused {
     fn forward(&self, x: &[f32], weight: &[f32], bias: Option<&[f32]>) -> CpuStorage {

@@ -1,7 +1,7 @@
 //! RGB pixels -> tiles -> pixel values, as the reference image processors do it.
 //!
-//! Follows transformers' `image_processing_{idefics3,smolvlm,clip,llava,siglip}.py` (the Pillow
-//! versions; `any_resolution` those of LLaVA-NeXT and LLaVA-OneVision), and adds what they forget:
+//! Follows transformers' `image_processing_{idefics3,smolvlm,clip,llava,siglip,blip}.py` (the
+//! Pillow versions; `any_resolution` those of LLaVA-NeXT and LLaVA-OneVision), and adds what they forget:
 //! which part of the original picture each tile shows.
 //! Does not know what tokens the tiles become.
 //!
@@ -58,7 +58,7 @@ impl ImageProcessor {
                 let (pinpoints, side) = (&settings.image_grid_pinpoints, settings.tile_side());
                 any_resolution::cut(picture, pinpoints, side, settings.filter)
             }
-            Kind::Clip | Kind::Llava | Kind::Siglip => self.uncut(picture),
+            Kind::Clip | Kind::Llava | Kind::Siglip | Kind::Blip => self.uncut(picture),
         }
     }
 

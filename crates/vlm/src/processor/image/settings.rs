@@ -23,6 +23,8 @@ pub enum Kind {
     Llava,
     /// `SiglipImageProcessor`: squeezed to a square.
     Siglip,
+    /// `BlipImageProcessor`: squeezed to a square.
+    Blip,
     /// `LlavaNextImageProcessor`: a squeezed view, and tiles of an enlarged one.
     LlavaNext,
     /// `LlavaOnevisionImageProcessor`: as LLaVA-NeXT, but several pictures are padded to squares.
@@ -198,6 +200,7 @@ fn kind(typed: &Typed, fallback: Kind) -> Result<Kind, String> {
         "CLIPImageProcessor" | "CLIPFeatureExtractor" => Ok(Kind::Clip),
         "LlavaImageProcessor" => Ok(Kind::Llava),
         "SiglipImageProcessor" => Ok(Kind::Siglip),
+        "BlipImageProcessor" => Ok(Kind::Blip),
         "LlavaNextImageProcessor" => Ok(Kind::LlavaNext),
         "LlavaOnevisionImageProcessor" => Ok(Kind::LlavaOnevision),
         _ => Err(format!("image_processor_type: {name} is not one this program knows")),
@@ -210,14 +213,16 @@ fn resolve_size(kind: Kind, typed: Option<&Value>) -> Result<Size, String> {
             Kind::Idefics3 => Size::LongestEdge(4 * 364),
             Kind::Clip | Kind::Llava | Kind::LlavaNext => Size::ShortestEdge(224),
             Kind::Siglip => Size::Exact { height: 224, width: 224 },
-            Kind::LlavaOnevision => Size::Exact { height: 384, width: 384 },
+            Kind::Blip | Kind::LlavaOnevision => Size::Exact { height: 384, width: 384 },
         });
     };
     match (kind, size("size", value)?) {
-        (Kind::Siglip | Kind::LlavaOnevision, Size::ShortestEdge(side)) => {
+        (Kind::Siglip | Kind::Blip | Kind::LlavaOnevision, Size::ShortestEdge(side)) => {
             Ok(Size::Exact { height: side, width: side })
         }
-        (Kind::Siglip, Size::LongestEdge(_)) => Err("size: needs height and width".into()),
+        (Kind::Siglip | Kind::Blip, Size::LongestEdge(_)) => {
+            Err("size: needs height and width".into())
+        }
         (Kind::Idefics3, Size::ShortestEdge(_)) => {
             Err("size: needs longest_edge, or height and width".into())
         }
