@@ -21,7 +21,7 @@ impl Deref for Fixture {
 pub fn all() -> Vec<Fixture> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("parity/fixtures");
     let cases = eval::parity::cases(&root).expect("tests/parity/fixtures");
-    assert!(cases.len() >= 16, "{} cases", cases.len());
+    assert!(cases.len() >= 20, "{} cases", cases.len());
     cases.into_iter().map(Fixture).collect()
 }
 

@@ -164,3 +164,44 @@ fn hash_of(value: impl Hash) -> u64 {
     value.hash(&mut hasher);
     hasher.finish()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use candle_core::Device;
+
+    use super::*;
+    use crate::Config;
+    use crate::processor::{Message, Processor};
+
+    /// InstructBLIP looks at a picture again for another question, but does not see it again.
+    #[test]
+    fn another_question_projects_the_same_features() {
+        let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/parity/fixtures");
+        let dir = fixtures.join("instructblip-llama");
+        let vlm = Vlm::load(&dir, &Device::Cpu).expect("a model");
+        let processor = Processor::load(&dir, &Config::load(&dir).expect("a config"));
+        let processor = processor.expect("a processor");
+        let images = [RgbImage::from_fn(30, 20, |x, y| image::Rgb([x as u8 * 8, y as u8, 9]))];
+        let mut pictures = Pictures::default();
+        let mut embed = |pictures: &mut Pictures, text: &str| {
+            let inputs = processor.prepare(&[Message::user(1, text)], &images).expect("inputs");
+            let keys = pictures.keys(&inputs, &images);
+            let embeds = pictures.embed(&vlm, &inputs, 0, &Cancel::new()).expect("embeddings");
+            let tokens = embeds.narrow(1, 0, 5).and_then(|t| t.flatten_all()?.to_vec1::<f32>());
+            (keys[..5].to_vec(), tokens.expect("five tokens"))
+        };
+        let first = embed(&mut pictures, "what is this");
+        let other = embed(&mut pictures, "which colour is the car");
+        let again = embed(&mut pictures, "what is this");
+        assert!(first.0 != other.0 && first.1 != other.1, "the question changes the tokens");
+        assert_eq!(first, again);
+        // Other features in their place show in the answer to the next question.
+        let features = pictures.features.values_mut().next().expect("cached features");
+        *features = features.zeros_like().expect("zeros");
+        let blind = embed(&mut pictures, "where is it");
+        let seeing = embed(&mut Pictures::default(), "where is it");
+        assert!(blind.0 == seeing.0 && blind.1 != seeing.1, "the picture was encoded again");
+    }
+}
