@@ -45,6 +45,7 @@ pub struct Inputs {
 }
 
 /// Everything a checkpoint says about its inputs.
+#[derive(Clone)]
 pub struct Processor {
     pub tokenizer: Tokenizer,
     /// Of the folder `qformer_tokenizer`, where the Q-Former reads the question (InstructBLIP).
@@ -67,6 +68,14 @@ impl Processor {
         let processor = Processor { tokenizer, qformer_tokenizer, chat, images, layout };
         processor.layout.check_tiles(dir, &processor.images)?;
         Ok(processor)
+    }
+
+    /// The same processor without tiles where the checkpoint may do without: a picture is one
+    /// view of the whole.
+    pub fn overview(&self) -> Processor {
+        let mut overview = self.clone();
+        overview.images.settings.do_image_splitting = false;
+        overview
     }
 
     /// Lays out `messages`; `images` are the pictures of their `Part::Image`s, in order.

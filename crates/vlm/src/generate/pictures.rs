@@ -107,6 +107,18 @@ impl Pictures {
         Ok(looked)
     }
 
+    /// The embeddings `(tokens, D)` of the first picture of the prompt.
+    pub fn first(
+        &mut self,
+        vlm: &Vlm,
+        inputs: &Inputs,
+        cancel: &Cancel,
+    ) -> Result<Option<Tensor>, Error> {
+        let Some(hashes) = self.current.first().copied() else { return Ok(None) };
+        self.encode(vlm, inputs, 0, cancel)?;
+        Ok(self.encoded.get(&hashes.embeds).map(|picture| picture.tokens.clone()))
+    }
+
     /// Encodes the tiles of one picture, unless they are known.
     fn encode(
         &mut self,
