@@ -46,7 +46,8 @@ impl Forward {
         };
         let vlm = Vlm::load(&self.model, &Device::Cpu)?;
         let vision_features = vlm.picture_features(pixel_values, &inputs.image_spans)?;
-        let image_embeds = vlm.project(&vision_features)?;
+        let ids = &inputs.qformer_input_ids;
+        let image_embeds = vlm.project_for(&vision_features, ids)?.image_embeds;
         let packed = vlm.pack(&image_embeds, &inputs.image_spans)?;
         let embeds = vlm.merge(&inputs.input_ids, &packed)?;
         let ids = inputs.positions(0, inputs.input_ids.len())?;
@@ -74,10 +75,6 @@ impl Forward {
             return Ok(processor.prepare(&messages, &[image])?);
         }
         let tiled = [processor.images.tiles(&image)];
-        let prompt = processor.layout.expand(&self.prompt, &tiled)?;
-        let tokenizer = &processor.tokenizer;
-        let begins = tokenizer.special("bos_token").is_some_and(|bos| prompt.starts_with(bos));
-        let input_ids = tokenizer.encode_with(&prompt, !begins)?;
-        Ok(processor.inputs(prompt, input_ids, &tiled)?)
+        Ok(processor.prepare_prompt(&self.prompt, &tiled)?)
     }
 }

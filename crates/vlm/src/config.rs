@@ -8,6 +8,7 @@ pub mod any_resolution;
 pub mod dual_encoder;
 pub mod fields;
 pub mod generation;
+pub mod q_former;
 mod qwen_vl;
 pub mod text;
 pub mod vision;
@@ -25,7 +26,8 @@ pub use any_resolution::AnyResolution;
 pub use dual_encoder::{DualEncoderConfig, DualEncoderType};
 use fields::Fields;
 pub use generation::GenerationConfig;
-pub use text::{MultimodalRotary, RopeScaling, TextConfig};
+pub use q_former::{QFormerConfig, QFormerText};
+pub use text::{MultimodalRotary, RopeScaling, TextConfig, TextKind};
 pub use vision::{DynamicResolution, VisionConfig, VisionKind};
 
 /// The families this build knows, by `model_type`.
@@ -39,6 +41,8 @@ pub enum ModelType {
     Qwen2Vl,
     Qwen2_5Vl,
     Qwen3Vl,
+    Blip2,
+    InstructBlip,
 }
 
 /// Which of the vision encoder's positions the projector receives (LLaVA).
@@ -61,6 +65,8 @@ pub enum ProjectorConfig {
     /// Qwen-VL: each square of neighbouring patches normed and folded into one, then linear,
     /// activation, linear.
     PatchMerger,
+    /// BLIP-2 and InstructBLIP: learned queries look at the patches, then a linear map.
+    QFormer(QFormerConfig),
 }
 
 /// Everything `config.json` says about the network.
@@ -73,7 +79,7 @@ pub struct Config {
     pub text_config: TextConfig,
     pub projector: ProjectorConfig,
     /// Indices into the hidden states (0 = embeddings, negative from the end). Empty = the
-    /// last hidden state after the final layer norm (Idefics3).
+    /// last hidden state after the final layer norm (Idefics3, BLIP-2).
     pub vision_feature_layer: Vec<i64>,
     pub vision_feature_select_strategy: SelectStrategy,
     /// How pictures of any resolution are cut (LLaVA-NeXT, LLaVA-OneVision).
@@ -109,12 +115,14 @@ impl Config {
             "qwen2_vl" => ModelType::Qwen2Vl,
             "qwen2_5_vl" => ModelType::Qwen2_5Vl,
             "qwen3_vl" => ModelType::Qwen3Vl,
+            "blip-2" => ModelType::Blip2,
+            "instructblip" => ModelType::InstructBlip,
             found if DualEncoderType::named(found).is_some() => {
                 return Err(Error::DualEncoder { model_type: found.into() });
             }
             found => {
                 let supported = "idefics3, smolvlm, llava, llava_next, llava_onevision, \
-                                 qwen2_vl, qwen2_5_vl, qwen3_vl";
+                                 qwen2_vl, qwen2_5_vl, qwen3_vl, blip-2, instructblip";
                 return Err(unsupported("model_type", found, supported));
             }
         };
@@ -123,6 +131,7 @@ impl Config {
             ModelType::Qwen2Vl | ModelType::Qwen2_5Vl | ModelType::Qwen3Vl => {
                 qwen_vl::qwen_vl(&fields, model_type)?
             }
+            ModelType::Blip2 | ModelType::InstructBlip => q_former::config(&fields, model_type)?,
             _ => llava(&fields, model_type)?,
         };
         config.check()?;
@@ -132,7 +141,8 @@ impl Config {
     /// Embeddings that one tile of `image_size` gives; 0 where pictures keep their shape.
     pub fn tokens_per_tile(&self) -> usize {
         let side = self.vision_config.patches_per_side();
-        match self.projector {
+        match &self.projector {
+            ProjectorConfig::QFormer(q_former) => q_former.num_query_tokens,
             ProjectorConfig::PixelShuffle { scale_factor } => (side / scale_factor).pow(2),
             ProjectorConfig::Mlp { .. } => match self.vision_feature_select_strategy {
                 SelectStrategy::Full => self.vision_config.n_positions(),

@@ -24,6 +24,7 @@ pub use layout::Layout;
 pub use span::{ImageSpan, Packing};
 pub use tokenizer::{PaddedTexts, TextStream, TextTokenizer, Tokenizer};
 
+use crate::config::{ProjectorConfig, QFormerConfig};
 use crate::{Config, Error};
 use image::ImageSettings;
 
@@ -35,6 +36,9 @@ pub struct Inputs {
     /// (N, C, S, S): the tiles of all pictures in order; of Qwen-VL (P, values of a patch), the
     /// patches of all pictures. `None` without pictures.
     pub pixel_values: Option<Tensor>,
+    /// (L,): the text in the Q-Former's tokens, which a picture's embeddings then depend on; empty
+    /// where no Q-Former reads it.
+    pub qformer_input_ids: Vec<u32>,
     /// Where the pictures' tokens are, which tiles they are made of and what they show.
     pub image_spans: Vec<ImageSpan>,
     /// Time, height and width of each token for multimodal rotary; `None` where tokens stand one
@@ -65,6 +69,8 @@ impl Inputs {
 #[derive(Clone)]
 pub struct Processor {
     pub tokenizer: Tokenizer,
+    /// Of the folder `qformer_tokenizer`, where the Q-Former reads the question (InstructBLIP).
+    pub qformer_tokenizer: Option<Tokenizer>,
     pub chat: ChatTemplate,
     pub images: ImageProcessor,
     pub layout: Layout,
@@ -76,10 +82,11 @@ impl Processor {
     /// Errors: a missing or wrong file, or a tokenizer of another model, by name.
     pub fn load(dir: &Path, config: &Config) -> Result<Processor, Error> {
         let tokenizer = Tokenizer::load(dir)?;
+        let qformer_tokenizer = qformer_tokenizer(dir, config)?;
         let layout = Layout::load(dir, config, &tokenizer)?;
         let chat = ChatTemplate::load(dir, &tokenizer, config.model_type)?;
         let images = ImageProcessor { settings: ImageSettings::load(dir, layout.image_kind())? };
-        let processor = Processor { tokenizer, chat, images, layout };
+        let processor = Processor { tokenizer, qformer_tokenizer, chat, images, layout };
         processor.layout.check_tiles(dir, &processor.images)?;
         Ok(processor)
     }
@@ -103,28 +110,28 @@ impl Processor {
     pub fn prepare_tiled(&self, messages: &[Message], tiled: &[Tiles]) -> Result<Inputs, Error> {
         self.images.check(tiled)?;
         let messages = self.layout.plain(messages, tiled.len())?;
-        let prompt = self.layout.expand(&self.chat.render(&messages)?, tiled)?;
-        // A template that writes the first token itself must not get it twice.
-        let begins = self.tokenizer.special("bos_token").is_some_and(|bos| prompt.starts_with(bos));
-        let input_ids = self.tokenizer.encode_with(&prompt, !begins)?;
-        self.inputs(prompt, input_ids, tiled)
+        self.prepare_prompt(&self.chat.render(&messages)?, tiled)
     }
 
-    /// What a model receives for these tokens and the pictures they stand for.
-    ///
-    /// Errors: other picture tokens than the pictures have.
-    pub fn inputs(
-        &self,
-        prompt: String,
-        input_ids: Vec<u32>,
-        tiled: &[Tiles],
-    ) -> Result<Inputs, Error> {
+    /// The same for a conversation that was rendered before, with a placeholder for each picture
+    /// where the family has them in the text.
+    pub fn prepare_prompt(&self, prompt: &str, tiled: &[Tiles]) -> Result<Inputs, Error> {
+        let text = self.layout.expand(prompt, tiled)?;
+        let qformer_input_ids = match &self.qformer_tokenizer {
+            Some(tokenizer) => tokenizer.encode_with(&text, true)?,
+            None => Vec::new(),
+        };
+        // A template that writes the first token itself must not get it twice.
+        let begins = self.tokenizer.special("bos_token").is_some_and(|bos| text.starts_with(bos));
+        let mut input_ids = self.layout.before_text(tiled);
+        let prompt = self.layout.image_token.repeat(input_ids.len()) + &text;
+        input_ids.extend(self.tokenizer.encode_with(&text, !begins)?);
         let image_spans = self.layout.spans(&input_ids, tiled)?;
         let position_ids = self.layout.position_ids(input_ids.len(), &image_spans);
         let tiles: Vec<&Tile> = tiled.iter().flat_map(|tiled| &tiled.tiles).collect();
         let pixel_values =
             if tiles.is_empty() { None } else { Some(self.images.pixel_values(&tiles)?) };
-        Ok(Inputs { input_ids, pixel_values, image_spans, position_ids, prompt })
+        Ok(Inputs { input_ids, pixel_values, qformer_input_ids, image_spans, position_ids, prompt })
     }
 
     /// One picture alone: `pixel_values` (N, C, S, S) and the tiles they were made of.
@@ -133,4 +140,23 @@ impl Processor {
         let pixel_values = self.images.pixel_values(&tiles.iter().collect::<Vec<_>>())?;
         Ok((pixel_values, tiles))
     }
+}
+
+/// The Q-Former's own tokenizer, where it reads text.
+fn qformer_tokenizer(dir: &Path, config: &Config) -> Result<Option<Tokenizer>, Error> {
+    let ProjectorConfig::QFormer(QFormerConfig { text: Some(text), .. }) = &config.projector else {
+        return Ok(None);
+    };
+    let dir = dir.join("qformer_tokenizer");
+    let tokenizer = Tokenizer::load(&dir)?;
+    let (have, fit) = (tokenizer.vocab_size(), text.vocab_size);
+    if have > fit {
+        let message = format!(
+            "has {have} tokens, but the Q-Former knows {fit}; \
+             take the tokenizer.json that came with these weights"
+        );
+        let file = dir.join("tokenizer.json").display().to_string();
+        return Err(Error::Processor { file, message });
+    }
+    Ok(Some(tokenizer))
 }

@@ -44,6 +44,9 @@ pub(super) const CLIP: Style = Style {
     mlp: MlpNames::Plain(["fc1", "fc2"]),
 };
 
+pub(super) const BLIP: Style =
+    Style { qkv: Qkv::Together("self_attn.qkv"), out: "self_attn.projection", ..CLIP };
+
 pub(super) const QWEN2_VL: Style =
     Style { norms: ["norm1", "norm2"], qkv: Qkv::Together("attn.qkv"), out: "attn.proj", ..CLIP };
 

@@ -1,9 +1,8 @@
 //! How a family writes a picture into the prompt, and where its tokens end up.
 //!
 //! Follows transformers' `processing_{idefics3,smolvlm,llava,llava_next,llava_onevision}.py` and
-//! `processing_qwen{2,2_5,3}_vl.py`. Knows
-//! the number of tokens of a tile from the network's sizes, and refuses a folder whose files
-//! disagree about it.
+//! `processing_{qwen2_vl,qwen2_5_vl,qwen3_vl,blip_2,instructblip}.py`. Knows the number of tokens of
+//! a tile from the network's sizes, and refuses a folder whose files disagree about it.
 
 mod any_resolution;
 mod qwen_vl;
@@ -52,6 +51,8 @@ enum Family {
     LlavaNext(AnyResolution),
     /// The image token repeated as often as the picture's size asks for.
     QwenVl(DynamicResolution),
+    /// The image token repeated, before the text and the tokenizer's own first token.
+    QFormer,
 }
 
 impl Layout {
@@ -68,6 +69,7 @@ impl Layout {
                 fake: named("fake_image_token", "<fake_token_around_image>"),
                 global: named("global_image_token", "<global-img>"),
             },
+            (ModelType::Blip2 | ModelType::InstructBlip, _) => Family::QFormer,
             (_, None) => match dynamic {
                 Some(dynamic) => Family::QwenVl(dynamic.clone()),
                 None => Family::Llava,
@@ -80,7 +82,7 @@ impl Layout {
             }
             _ => config.vision_config.patches_per_side(),
         };
-        let has_class = config.vision_config.kind == VisionKind::Clip;
+        let has_class = config.vision_config.has_class_token();
         let drops_first = !matches!(family, Family::Idefics3 { .. })
             && config.vision_feature_select_strategy == SelectStrategy::Default;
         let layout = Layout {
@@ -104,9 +106,26 @@ impl Layout {
         self.image_kind
     }
 
-    /// Replaces each placeholder of `prompt` by the tokens of its picture.
+    /// The tokens of the pictures that come before all text, of the tokenizer's own first token
+    /// too (`Blip2Processor`): several pictures stand in order, as the frames of InstructBlipVideo.
+    pub fn before_text(&self, tiled: &[Tiles]) -> Vec<u32> {
+        match self.family {
+            Family::QFormer => vec![self.image_token_id; self.tokens_per_tile * tiled.len()],
+            _ => Vec::new(),
+        }
+    }
+
+    /// Replaces each placeholder of `prompt` by the tokens of its picture; there is none for
+    /// pictures that come before the text.
     pub fn expand(&self, prompt: &str, tiled: &[Tiles]) -> Result<String, Error> {
         let pieces: Vec<&str> = prompt.split(self.image_token.as_str()).collect();
+        if matches!(self.family, Family::QFormer) {
+            let message = "writes pictures, but this model has them before the text".to_owned();
+            return match pieces.len() {
+                1 => Ok(prompt.to_owned()),
+                _ => Err(wrong("chat template", message)),
+            };
+        }
         if pieces.len() != tiled.len() + 1 {
             let (found, n_images) = (pieces.len() - 1, tiled.len());
             let message = format!("writes {found} pictures for {n_images} given");
@@ -218,7 +237,10 @@ impl Layout {
             grid: self.grid,
             first_cell: self.first_cell,
             source: tile.source,
-            packing: Packing::Tile { newline },
+            packing: match self.family {
+                Family::QFormer => Packing::Queries,
+                _ => Packing::Tile { newline },
+            },
         }
     }
 
@@ -270,6 +292,7 @@ impl Layout {
             Family::LlavaNext(AnyResolution { max_tiles: Some(n), .. }) => {
                 ("vision_aspect_ratio", Value::from(format!("anyres_max_{n}")))
             }
+            Family::QFormer => ("num_query_tokens", self.tokens_per_tile.into()),
             Family::LlavaNext(_) | Family::Llava | Family::QwenVl(_) => return Ok(()),
         };
         let path = dir.join("processor_config.json");
@@ -295,6 +318,7 @@ pub(crate) fn image_kind(config: &Config) -> Kind {
         (ModelType::LlavaNext, _) => Kind::LlavaNext,
         (ModelType::LlavaOnevision, _) => Kind::LlavaOnevision,
         (ModelType::Qwen2Vl | ModelType::Qwen2_5Vl | ModelType::Qwen3Vl, _) => Kind::Qwen2Vl,
+        (ModelType::Blip2 | ModelType::InstructBlip, _) => Kind::Blip,
     }
 }
 

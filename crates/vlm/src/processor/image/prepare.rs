@@ -1,8 +1,8 @@
 //! RGB pixels -> tiles -> pixel values, as the reference image processors do it.
 //!
-//! Follows transformers' `image_processing_{idefics3,smolvlm,clip,llava,siglip}.py` (the Pillow
-//! versions; `any_resolution` those of LLaVA-NeXT and LLaVA-OneVision, `dynamic` that of Qwen2-VL),
-//! and adds what they forget: which part of the original picture each tile shows.
+//! Follows transformers' `image_processing_{idefics3,smolvlm,clip,llava,siglip,blip}.py` (the
+//! Pillow versions; `any_resolution` those of LLaVA-NeXT and LLaVA-OneVision, `dynamic` that of
+//! Qwen2-VL), and adds what they forget: which part of the original picture each tile shows.
 //! Does not know what tokens the tiles become.
 //!
 //! Legend: `N` tiles, `C` channels (3), `S` the tile's side in pixels.
@@ -59,9 +59,12 @@ impl ImageProcessor {
                 let (pinpoints, side) = (&settings.image_grid_pinpoints, settings.tile_side());
                 any_resolution::cut(picture, pinpoints, side, settings.filter)
             }
-            Kind::Clip | Kind::Llava | Kind::Siglip | Kind::Siglip2 | Kind::Qwen2Vl => {
-                self.uncut(picture)
-            }
+            Kind::Clip
+            | Kind::Llava
+            | Kind::Siglip
+            | Kind::Siglip2
+            | Kind::Blip
+            | Kind::Qwen2Vl => self.uncut(picture),
         }
     }
 
