@@ -73,16 +73,28 @@ fn folder(path: &Path) -> Result<(PathBuf, Vec<String>), ApiError> {
         ));
     }
     check_folder(path).map_err(|error| api_error(&error))?;
-    let decides = |name: &str| {
+    let mut names = deciding(path, "");
+    // A second tokenizer (InstructBLIP's) and the region encoder of the shipped model lie below.
+    for entry in std::fs::read_dir(path).into_iter().flatten().flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if entry.path().is_dir() && (name.ends_with("tokenizer") || name == "region") {
+            names.extend(deciding(&entry.path(), &format!("{name}/")));
+        }
+    }
+    names.sort();
+    Ok((path.to_path_buf(), names))
+}
+
+/// The files of one folder that make a model, below `prefix`.
+fn deciding(folder: &Path, prefix: &str) -> Vec<String> {
+    let decides = |name: &String| {
         let ends = [".json", ".jinja", ".safetensors", ".txt", ".md", ".model"];
         ends.iter().any(|end| name.ends_with(end)) && name != "manifest.json"
     };
-    let entries = std::fs::read_dir(path).into_iter().flatten().flatten();
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
     let files = entries.filter(|entry| entry.path().is_file());
     let names = files.map(|entry| entry.file_name().to_string_lossy().into_owned());
-    let mut names: Vec<String> = names.filter(|name| decides(name)).collect();
-    names.sort();
-    Ok((path.to_path_buf(), names))
+    names.filter(decides).map(|name| format!("{prefix}{name}")).collect()
 }
 
 /// Whether settings, vocabulary and weights are there and fit each other.

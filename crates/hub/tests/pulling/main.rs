@@ -294,6 +294,15 @@ fn the_token_goes_to_the_endpoint_and_nowhere_else() {
 }
 
 #[test]
+fn a_proxy_that_is_set_is_the_only_way_out() {
+    let mut place = Place::new();
+    // Nobody listens there.
+    place.connection.proxy = Some("http://127.0.0.1:9".into());
+    assert!(matches!(place.plan(), Err(Error::Unreachable { .. })));
+    assert!(place.server.state.lock().unwrap().asked.is_empty());
+}
+
+#[test]
 fn settings_that_are_no_addresses_are_named() {
     for (endpoint, proxy, named) in [
         (Some("nowhere"), None, "mirror"),
