@@ -107,7 +107,7 @@ async fn weights_are_held_in_fewer_bits_the_chat_goes_on_and_the_choice_is_kept(
 async fn the_models_that_can_be_got_are_listed_searched_and_said_to_fit_or_not() {
     within(async {
         let Some(window) = Window::open(&[]).await else { return };
-        window.until("document.querySelector('main') !== null").await;
+        window.model_is_ready().await;
         window.value("document.querySelector('[data-testid=model]').click()").await;
         window.until("document.querySelector('[data-testid=tab-get]') !== null").await;
         window.value("document.querySelector('[data-testid=tab-get]').click()").await;

@@ -202,7 +202,7 @@ fn verify(library: &Library, name: &str, repair: bool) -> Result<(), Problem> {
         (n, true) => print(&format!("{name}: {n} of {n_files} files were broken and are mended\n")),
         (n, false) => Err(Problem::new(
             format!("{name}: {n} of {n_files} files are broken"),
-            "Mend it: sightline models verify NAME --repair",
+            format!("Mend it: sightline models verify {name} --repair"),
         )),
     }
 }
