@@ -20,11 +20,11 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-from families import dual_encoder, idefics3, llava
+from families import dual_encoder, idefics3, llava, qwen_vl
 from reference import compute, draw, randomise
 
 HERE = Path(__file__).resolve().parent
-CASES = idefics3.CASES | llava.CASES | dual_encoder.CASES
+CASES = idefics3.CASES | llava.CASES | qwen_vl.CASES | dual_encoder.CASES
 
 
 def make(name, build):

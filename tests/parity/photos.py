@@ -21,6 +21,7 @@ from transformers import (
     CLIPImageProcessor,
     Idefics3ImageProcessor,
     LlavaImageProcessor,
+    Qwen2VLImageProcessor,
     Siglip2ImageProcessor,
     SiglipImageProcessor,
     SmolVLMImageProcessor,
@@ -53,6 +54,7 @@ PUBLISHED = {
     "SmolVLM2-256M-Video-Instruct/preprocessor_config.as-found-1024.json": SmolVLMImageProcessor,
     "SmolVLM2-500M-Video-Instruct/preprocessor_config.json": SmolVLMImageProcessor,
     "siglip-so400m-patch14-384/preprocessor_config.json": SiglipImageProcessor,
+    "Qwen2.5-VL-7B-Instruct/preprocessor_config.json": Qwen2VLImageProcessor,
 }
 
 
@@ -99,9 +101,21 @@ def pixels(processor, picture):
         patches = values[0, : rows * cols].reshape(rows, cols, p, p, 3)
         values = patches.transpose(0, 2, 1, 3, 4).reshape(1, rows * p, cols * p, 3)
         values = values.transpose(0, 3, 1, 2)
+    if "image_grid_thw" in given:
+        values = whole(values, given["image_grid_thw"][0], processor)
     values = values.reshape(-1, *values.shape[-3:]).transpose(0, 2, 3, 1)
     assert (values == values.astype(np.uint8)).all()
     return np.ascontiguousarray(values.astype(np.uint8))
+
+
+def whole(patches, grid, processor):
+    """(1, C, H, W): the picture that the patches of its first frame make."""
+    _, rows, cols = grid
+    merge, side = processor.merge_size, processor.patch_size
+    patches = patches.reshape(
+        rows // merge, cols // merge, merge, merge, 3, processor.temporal_patch_size, side, side)
+    patches = patches[:, :, :, :, :, 0].transpose(4, 0, 2, 5, 1, 3, 6)
+    return patches.reshape(1, 3, rows * side, cols * side)
 
 
 def digest(array):

@@ -58,6 +58,9 @@ fn family(config: &Config) -> &'static str {
         ModelType::Llava => "LLaVA",
         ModelType::LlavaNext => "LLaVA-NeXT",
         ModelType::LlavaOnevision => "LLaVA-OneVision",
+        ModelType::Qwen2Vl => "Qwen2-VL",
+        ModelType::Qwen2_5Vl => "Qwen2.5-VL",
+        ModelType::Qwen3Vl => "Qwen3-VL",
     }
 }
 

@@ -85,7 +85,7 @@ fn ask(case: &Case, row: &mut Held) -> Result<(), Error> {
     let (embeds, activations) = activations(&vlm, &inputs, case)?;
     note(case, row, &activations, &processor.images.settings)?;
     let expected = case.ids("greedy")?;
-    let found = greedy(&vlm, embeds, expected.len())?;
+    let found = greedy((&vlm, &inputs), embeds, expected.len())?;
     row.greedy_equal = found.iter().zip(&expected).take_while(|(a, b)| a == b).count();
     row.greedy_tokens = expected.len();
     Ok(())
@@ -119,7 +119,7 @@ fn activations(
     let mut found = BTreeMap::new();
     let embeds = match &inputs.pixel_values {
         Some(pixel_values) => {
-            let features = vlm.vision_features(pixel_values)?;
+            let features = vlm.picture_features(pixel_values, &inputs.image_spans)?;
             let image_embeds = vlm.project(&features)?;
             let packed = vlm.pack(&image_embeds, &inputs.image_spans)?;
             found.insert("pixel_values", pixel_values.clone());
@@ -132,7 +132,7 @@ fn activations(
             vlm.embed_tokens(&ids)?
         }
     };
-    let hidden = read(vlm, &embeds, None)?;
+    let hidden = read((vlm, inputs), &embeds, None)?;
     let n_rows = case.floats("logits")?.dim(0)?;
     let n_tokens = inputs.input_ids.len();
     let last = hidden.narrow(1, n_tokens.saturating_sub(n_rows), n_rows.min(n_tokens))?;
@@ -140,17 +140,27 @@ fn activations(
     Ok((embeds, found))
 }
 
-fn read(vlm: &Vlm, embeds: &Tensor, cache: Option<&mut KvCache>) -> Result<Tensor, Error> {
-    let from = Positions::From(cache.as_ref().map_or(0, |cache| cache.len()));
-    Ok(vlm.forward(embeds, &from, &Mask::Causal, cache, &mut Probe::none())?)
+fn read(
+    (vlm, inputs): (&Vlm, &Inputs),
+    embeds: &Tensor,
+    cache: Option<&mut KvCache>,
+) -> Result<Tensor, Error> {
+    let from = cache.as_ref().map_or(0, |cache| cache.len());
+    let ids = inputs.positions(from, embeds.dim(1)?)?;
+    let positions = ids.as_ref().map_or(Positions::From(from), Positions::Ids);
+    Ok(vlm.forward(embeds, &positions, &Mask::Causal, cache, &mut Probe::none())?)
 }
 
 /// Prefill, then one token at a time through the cache; the end token does not stop it.
-fn greedy(vlm: &Vlm, mut embeds: Tensor, n_tokens: usize) -> Result<Vec<u32>, Error> {
+fn greedy(
+    (vlm, inputs): (&Vlm, &Inputs),
+    mut embeds: Tensor,
+    n_tokens: usize,
+) -> Result<Vec<u32>, Error> {
     let mut cache = KvCache::new();
     let mut answer = Vec::new();
     while answer.len() < n_tokens {
-        let hidden = read(vlm, &embeds, Some(&mut cache))?;
+        let hidden = read((vlm, inputs), &embeds, Some(&mut cache))?;
         let last = hidden.narrow(1, hidden.dim(1)? - 1, 1)?.contiguous()?;
         let logits: Vec<f32> = vlm.logits(&last)?.flatten_all()?.to_dtype(DType::F32)?.to_vec1()?;
         let best = (0..logits.len()).max_by(|a, b| logits[*a].total_cmp(&logits[*b]));

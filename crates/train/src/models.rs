@@ -76,6 +76,11 @@ impl Models {
         parameters: &Parameters,
         stage: Option<&Stage>,
     ) -> Result<Self, Error> {
+        if config.vision_config.dynamic.is_some() {
+            let reason =
+                "pictures that keep their shape cannot be trained on; take a model of tiles";
+            return Err(Error::Model(reason.into()));
+        }
         let trained = |name: &str| {
             stage.is_some_and(|s| s.modules.get(module_of(name)).is_some_and(|&f| f > 0.0))
         };

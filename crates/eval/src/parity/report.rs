@@ -166,7 +166,7 @@ impl fmt::Display for Report {
 }
 
 fn header(f: &mut fmt::Formatter<'_>, kind: Kind) -> fmt::Result {
-    write!(f, "{:<36} {:<15} {:<7} {:<6} {:<5}", "case", "family", "decoder", "prompt", "ids")?;
+    write!(f, "{:<36} {:<15} {:<15} {:<6} {:<5}", "case", "family", "decoder", "prompt", "ids")?;
     for name in kind.tensors() {
         write!(f, " {name:>16}")?;
     }
@@ -181,7 +181,7 @@ fn row(f: &mut fmt::Formatter<'_>, held: &Held) -> fmt::Result {
     };
     let Held { case, family, decoder, greedy_equal, greedy_tokens, .. } = held;
     let (prompt, ids) = (said(held.prompt), said(held.input_ids));
-    write!(f, "{case:<36} {family:<15} {decoder:<7} {prompt:<6} {ids:<5}")?;
+    write!(f, "{case:<36} {family:<15} {decoder:<15} {prompt:<6} {ids:<5}")?;
     for name in held.kind.tensors() {
         let deviation = held.deviations.get(*name);
         write!(f, " {:>16}", deviation.map_or("-".into(), |value| format!("{value:.1e}")))?;

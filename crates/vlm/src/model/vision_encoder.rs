@@ -1,17 +1,19 @@
-//! Pixels to patch features: CLIP, SigLIP, SigLIP 2 and Idefics3/SmolVLM vision transformers.
+//! Pixels to patch features: CLIP, SigLIP, SigLIP 2 and Idefics3/SmolVLM vision transformers, and
+//! in `dynamic` those of Qwen-VL.
 //!
-//! They differ in five switches: the class token and `pre_layrnorm` (CLIP), the patch bias (the
-//! others), and how positions are numbered (Idefics3) or stretched (SigLIP 2). It does not know
-//! how images were cut into tiles, nor what becomes of the features.
+//! The first four differ in five switches: the class token and `pre_layrnorm` (CLIP), the patch
+//! bias (the others), and how positions are numbered (Idefics3) or stretched (SigLIP 2). It does
+//! not know how images were cut into tiles, nor what becomes of the features.
 //!
 //! Shapes: `N` images or tiles, `C` channels, `P` patches (and the class token), `D` hidden size.
 
+mod dynamic;
 mod stretched;
 
 use candle_core::{Device, Tensor};
 
 use super::attention::MASKED;
-use super::encoder_layer::{EncoderLayer, EncoderSizes};
+use super::encoder_layer::{self, EncoderLayer, EncoderSizes};
 use super::loader::Loader;
 use super::nn::{Compute, Embedding, LayerNorm, Linear, Weight};
 use crate::config::{VisionConfig, VisionKind};
@@ -19,14 +21,16 @@ use crate::error::{Context, Error};
 
 /// A vision transformer.
 pub struct VisionEncoder {
-    /// `(D, C, p, p)`; `(D, p·p·C)` of SigLIP 2
+    /// `(D, C, p, p)`; `(D, p·p·C)` of SigLIP 2; of pictures of any shape `(D, C, frames, p, p)`
     patch_embedding: Tensor,
     patch_bias: Option<Tensor>,
     class_embedding: Option<Tensor>,
-    position_embedding: Embedding,
+    /// none where patches only turn
+    position_embedding: Option<Embedding>,
     pre_layrnorm: Option<LayerNorm>,
     layers: Vec<EncoderLayer>,
-    post_layernorm: LayerNorm,
+    /// none where the projector begins with one
+    post_layernorm: Option<LayerNorm>,
     config: VisionConfig,
     compute: Compute,
 }
@@ -41,6 +45,9 @@ impl VisionEncoder {
         prefix: &str,
         config: &VisionConfig,
     ) -> Result<Self, Error> {
+        if let Some(dynamic) = &config.dynamic {
+            return Self::load_dynamic(loader, prefix, (config, dynamic));
+        }
         let (d, p, eps) = (config.hidden_size, config.patch_size, config.layer_norm_eps);
         let is_clip = config.kind == VisionKind::Clip;
         let embeddings = format!("{prefix}.embeddings");
@@ -58,6 +65,8 @@ impl VisionEncoder {
         };
         let positions = format!("{embeddings}.position_embedding");
         let position_embedding = loader.embedding(&positions, config.n_positions(), d)?;
+        let post_layernorm = format!("{prefix}.post_layernorm");
+        let layers = format!("{prefix}.encoder.layers");
         let pre_layrnorm = match is_clip {
             true => Some(loader.layer_norm(&format!("{prefix}.pre_layrnorm"), d, eps)?),
             false => None,
@@ -66,10 +75,10 @@ impl VisionEncoder {
             patch_embedding,
             patch_bias,
             class_embedding,
-            position_embedding,
+            position_embedding: Some(position_embedding),
             pre_layrnorm,
-            layers: load_layers(loader, prefix, config)?,
-            post_layernorm: loader.layer_norm(&format!("{prefix}.post_layernorm"), d, eps)?,
+            layers: load_layers(loader, &layers, config)?,
+            post_layernorm: Some(loader.layer_norm(&post_layernorm, d, eps)?),
             config: config.clone(),
             compute: loader.compute,
         })
@@ -84,7 +93,7 @@ impl VisionEncoder {
         for layer in &self.layers {
             x = layer.forward(&x, mask.as_ref())?;
         }
-        Ok(self.post_layernorm.forward(&x)?) // (N, P, D)
+        self.finish(&x) // (N, P, D)
     }
 
     /// The chosen hidden states, each `(N, P, D)`: 0 is the embeddings, `i` the output of layer
@@ -107,9 +116,24 @@ impl VisionEncoder {
             states.push(layer.forward(&states[states.len() - 1], None)?);
         }
         if deepest == n_layers && self.config.kind != VisionKind::Clip {
-            states[n_layers] = self.post_layernorm.forward(&states[n_layers])?;
+            states[n_layers] = self.finish(&states[n_layers])?;
         }
         Ok(wanted.iter().map(|&i| states[i.min(deepest)].clone()).collect())
+    }
+
+    fn finish(&self, x: &Tensor) -> Result<Tensor, Error> {
+        match &self.post_layernorm {
+            Some(norm) => Ok(norm.forward(x)?),
+            None => Ok(x.clone()),
+        }
+    }
+
+    /// `patches (…, P, C·p·p)` → `(…, P, D)`: the convolution whose stride is its size.
+    fn embed_patches(&self, patches: &Tensor) -> Result<Tensor, Error> {
+        let d = self.config.hidden_size;
+        let weight = Weight::Dense(self.patch_embedding.reshape((d, ()))?);
+        let bias = self.patch_bias.clone();
+        Ok(Linear { weight, bias, compute: self.compute }.forward(patches)?)
     }
 
     /// Patches, class token and positions: what the first layer receives, `(N, P, D)`.
@@ -120,27 +144,26 @@ impl VisionEncoder {
             _ => unfold(pixel_values, self.config.patch_size)?, // (N, P, C·p·p)
         };
         let d = self.config.hidden_size;
-        let weight = self.patch_embedding.reshape((d, patches.dim(2)?))?;
-        let bias = self.patch_bias.clone();
-        let weight = Weight::Dense(weight);
-        let linear = Linear { weight, bias, compute: self.compute };
-        let mut x = linear.forward(&patches)?; // (N, P, D)
+        let mut x = self.embed_patches(&patches)?; // (N, P, D)
         if let Some(class) = &self.class_embedding {
             let class = class.reshape((1, 1, d))?.broadcast_as((n, 1, d))?.contiguous()?;
             x = Tensor::cat(&[&class, &x], 1)?; // (N, 1 + P, D)
         }
-        let positions = match self.config.kind {
-            VisionKind::Idefics3 => {
+        let x = match (&self.position_embedding, self.config.kind) {
+            (None, _) => x,
+            (Some(embedding), VisionKind::Idefics3) => {
                 let ids = self.position_ids(n, (rows, cols), extents, x.device())?;
-                self.position_embedding.forward(&ids)? // (N|1, P, D)
+                x.broadcast_add(&embedding.forward(&ids)?)? // (N|1, P, D)
             }
-            VisionKind::Siglip2 => {
-                let table = self.position_embedding.weight.dense()?;
-                stretched::positions(table, extents.unwrap_or_default(), cols)? // (N, P, D)
+            (Some(embedding), VisionKind::Siglip2) => {
+                let table = embedding.weight.dense()?;
+                let positions = stretched::positions(table, extents.unwrap_or_default(), cols)?;
+                x.broadcast_add(&positions)? // (N, P, D)
             }
-            _ => self.position_embedding.weight.dense()?.unsqueeze(0)?, // (1, P, D)
-        };
-        let x = x.broadcast_add(&positions)?; // (N, P, D)
+            (Some(embedding), _) => {
+                x.broadcast_add(&embedding.weight.dense()?.unsqueeze(0)?)? // (1, P, D)
+            }
+        }; // (N, P, D)
         match &self.pre_layrnorm {
             Some(norm) => Ok(norm.forward(&x)?),
             None => Ok(x),
@@ -165,6 +188,9 @@ impl VisionEncoder {
         let Ok((n, channels, height, width)) = pixel_values.dims4() else {
             return Err(wrong(format!("(N, {c}, {side}, {side})")));
         };
+        if self.config.dynamic.is_some() {
+            return Err(wrong("(P, values of a patch), and the pictures' spans".into()));
+        }
         if channels != c {
             return Err(wrong(format!("(N, {c}, {side}, {side})")));
         }
@@ -251,9 +277,17 @@ fn load_layers(
         hidden_act: config.hidden_act,
         layer_norm_eps: config.layer_norm_eps,
     };
+    let style = match config.kind {
+        VisionKind::Clip | VisionKind::Siglip | VisionKind::Siglip2 | VisionKind::Idefics3 => {
+            &encoder_layer::CLIP
+        }
+        VisionKind::Qwen2Vl => &encoder_layer::QWEN2_VL,
+        VisionKind::Qwen2_5Vl => &encoder_layer::QWEN2_5_VL,
+        VisionKind::Qwen3Vl => &encoder_layer::QWEN3_VL,
+    };
     let layers = 0..config.num_hidden_layers;
-    let name = |i: usize| format!("{prefix}.encoder.layers.{i}");
-    layers.map(|i| EncoderLayer::load(loader, &name(i), &sizes)).collect()
+    let name = |i: usize| format!("{prefix}.{i}");
+    layers.map(|i| EncoderLayer::load(loader, &name(i), style, &sizes)).collect()
 }
 
 /// `(N, C, S, S)` → `(N, P, C·p·p)`: each patch as one row, so that the convolution of stride

@@ -8,6 +8,7 @@
 
 mod any_resolution;
 mod decode;
+mod dynamic;
 mod jpeg;
 mod patches;
 mod prepare;
@@ -17,6 +18,7 @@ mod settings;
 mod tests;
 
 pub use decode::{MAX_FILE_BYTES, MAX_PIXELS, MAX_SIDE, decode, open};
+pub use dynamic::PatchSettings;
 pub use patches::Patches;
 pub use prepare::{ImageProcessor, Tile, Tiles};
 pub use resample::{Filter, resize};

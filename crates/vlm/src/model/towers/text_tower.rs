@@ -10,7 +10,7 @@ use candle_core::{DType, Device, Tensor};
 use crate::config::dual_encoder::{TextPooling, TextTowerConfig};
 use crate::error::Error;
 use crate::model::attention::{causal_mask, padding_mask};
-use crate::model::encoder_layer::{EncoderLayer, EncoderSizes};
+use crate::model::encoder_layer::{CLIP, EncoderLayer, EncoderSizes};
 use crate::model::loader::Loader;
 use crate::model::nn::{Embedding, LayerNorm, Linear};
 
@@ -55,7 +55,7 @@ impl TextTower {
             token_embedding: loader.embedding(&tokens, config.vocab_size, d)?,
             position_embedding: loader.embedding(&positions, config.max_position_embeddings, d)?,
             layers: (0..config.num_hidden_layers)
-                .map(|i| EncoderLayer::load(loader, &name(i), &sizes))
+                .map(|i| EncoderLayer::load(loader, &name(i), &CLIP, &sizes))
                 .collect::<Result<_, Error>>()?,
             final_layer_norm: loader.layer_norm(&format!("{tower}.final_layer_norm"), d, eps)?,
             projection: loader.linear(names.projection, out, names.projection_bias)?,

@@ -9,6 +9,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::decode::MAX_PIXELS;
+use super::dynamic::PatchSettings;
 use super::resample::Filter;
 use crate::Error;
 use crate::config::any_resolution;
@@ -30,6 +31,8 @@ pub enum Kind {
     LlavaNext,
     /// `LlavaOnevisionImageProcessor`: as LLaVA-NeXT, but several pictures are padded to squares.
     LlavaOnevision,
+    /// `Qwen2VLImageProcessor`: whole patches of a picture that keeps its shape.
+    Qwen2Vl,
 }
 
 /// A target size, in pixels.
@@ -67,6 +70,8 @@ pub struct ImageSettings {
     pub patch_size: u32,
     /// SigLIP 2: a picture becomes at most this many patches.
     pub max_num_patches: u32,
+    /// Qwen2-VL: the patches, and the area that takes the place of `size`.
+    pub patches: Option<PatchSettings>,
     /// Factor on the 0..=255 values; `None` leaves them.
     pub rescale_factor: Option<f64>,
     /// Mean and standard deviation for each channel; `None` leaves the values.
@@ -90,14 +95,21 @@ struct Typed {
     crop_size: Option<Value>,
     do_pad: Option<bool>,
     image_grid_pinpoints: Option<Vec<[u32; 2]>>,
+    min_pixels: Option<u64>,
+    max_pixels: Option<u64>,
     patch_size: Option<u32>,
     max_num_patches: Option<u32>,
+    temporal_patch_size: Option<u32>,
+    merge_size: Option<u32>,
     do_rescale: Option<bool>,
     rescale_factor: Option<f64>,
     do_normalize: Option<bool>,
     image_mean: Option<Vec<f64>>,
     image_std: Option<Vec<f64>>,
 }
+
+/// Largest area a picture is ever resized to, px.
+const MAX_AREA: u64 = 1 << 26;
 
 const CLIP_MEAN: [f64; 3] = [0.481_454_66, 0.457_827_5, 0.408_210_73];
 const CLIP_STD: [f64; 3] = [0.268_629_54, 0.261_302_58, 0.275_777_11];
@@ -142,6 +154,7 @@ impl ImageSettings {
         }
         let normalize = (image_mean.map(|v| v as f32), image_std.map(|v| v as f32));
         let factor = typed.rescale_factor.unwrap_or(1.0 / 255.0);
+        let patches = (kind == Kind::Qwen2Vl).then(|| patches(&typed)).transpose()?;
         let image_grid_pinpoints = typed.image_grid_pinpoints.unwrap_or_else(|| match kind {
             Kind::LlavaNext => any_resolution::llava_next_pinpoints(),
             Kind::LlavaOnevision => any_resolution::llava_onevision_pinpoints(),
@@ -165,6 +178,7 @@ impl ImageSettings {
             image_grid_pinpoints,
             patch_size: typed.patch_size.unwrap_or(16),
             max_num_patches: typed.max_num_patches.unwrap_or(256),
+            patches,
             rescale_factor: typed.do_rescale.unwrap_or(true).then_some(factor),
             normalize: typed.do_normalize.unwrap_or(true).then_some(normalize),
             image_mean,
@@ -223,15 +237,44 @@ fn kind(typed: &Typed, fallback: Kind) -> Result<Kind, String> {
         "Siglip2ImageProcessor" => Ok(Kind::Siglip2),
         "LlavaNextImageProcessor" => Ok(Kind::LlavaNext),
         "LlavaOnevisionImageProcessor" => Ok(Kind::LlavaOnevision),
+        "Qwen2VLImageProcessor" => Ok(Kind::Qwen2Vl),
         _ => Err(format!("image_processor_type: {name} is not one this program knows")),
     }
 }
 
+/// Qwen2-VL's settings; `size` names areas there, and older files `min_pixels` and `max_pixels`.
+fn patches(typed: &Typed) -> Result<PatchSettings, String> {
+    let side = |key: &str, typed: Option<u32>, default: u32| match typed.unwrap_or(default) {
+        0 => Err(format!("{key}: must be at least 1")),
+        side if side > 1024 => Err(format!("{key}: {side} is more than 1024")),
+        side => Ok(side),
+    };
+    let area = |key: &str| typed.size.as_ref().and_then(|size| size.get(key)?.as_u64());
+    let (least, most) = (area("shortest_edge"), area("longest_edge"));
+    let settings = PatchSettings {
+        patch_size: side("patch_size", typed.patch_size, 14)?,
+        temporal_patch_size: side("temporal_patch_size", typed.temporal_patch_size, 2)?,
+        merge_size: side("merge_size", typed.merge_size, 2)?,
+        min_pixels: typed.min_pixels.or(least).unwrap_or(56 * 56),
+        max_pixels: typed.max_pixels.or(most).unwrap_or(28 * 28 * 1280),
+    };
+    let (least, most) = (settings.min_pixels, settings.max_pixels);
+    let token = u64::from(settings.token_side()).pow(2);
+    if least > most || most < token || most > MAX_AREA {
+        return Err(format!(
+            "min_pixels, max_pixels: {least} to {most} is no range of areas between one token's, \
+             {token}, and {MAX_AREA}"
+        ));
+    }
+    Ok(settings)
+}
+
 fn resolve_size(kind: Kind, typed: Option<&Value>) -> Result<Size, String> {
+    let typed = typed.filter(|_| kind != Kind::Qwen2Vl);
     let Some(value) = typed else {
         return Ok(match kind {
             Kind::Idefics3 => Size::LongestEdge(4 * 364),
-            Kind::Clip | Kind::Llava | Kind::LlavaNext => Size::ShortestEdge(224),
+            Kind::Clip | Kind::Llava | Kind::LlavaNext | Kind::Qwen2Vl => Size::ShortestEdge(224),
             Kind::Siglip | Kind::Siglip2 => Size::Exact { height: 224, width: 224 },
             Kind::LlavaOnevision => Size::Exact { height: 384, width: 384 },
         });
