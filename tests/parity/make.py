@@ -5,6 +5,7 @@
 Each case is a model folder as transformers saves it, with `image-<n>.png`, `case.json` (messages
 and the rendered prompt) and `expected.safetensors` (input_ids, pixel_values, vision_features,
 image_embeds, the last rows of logits, and the greedy answer). Pillow image processors throughout.
+A case whose name says GGUF is written as llama.cpp's converters write it (`gguf_files.py`).
 
 A family is a file in `families/` whose CASES name for each case how to build it: the model and its
 processor, the sizes of its pictures, and the messages.
@@ -18,11 +19,12 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-from families import idefics3, llava
+import gguf_files
+from families import idefics3, llava, text
 from reference import compute, draw, randomise
 
 HERE = Path(__file__).resolve().parent
-CASES = idefics3.CASES | llava.CASES
+CASES = idefics3.CASES | llava.CASES | text.CASES
 
 
 def make(name, build):
@@ -36,7 +38,12 @@ def make(name, build):
         if "bf16" in name:
             for parameter in model.parameters():
                 parameter.data = parameter.data.bfloat16().float()
-        found = compute(model, processor, images, messages)
+        if "gguf" in name:
+            gguf_files.round_trip(model, name)
+        if images:
+            found = compute(model, processor, images, messages)
+        else:
+            found = text.compute(model, processor, messages)
         if found:
             break
     else:
@@ -46,8 +53,11 @@ def make(name, build):
     shutil.rmtree(folder, ignore_errors=True)
     if "bf16" in name:
         model = model.bfloat16()
-    model.save_pretrained(folder, max_shard_size="60KB" if "sharded" in name else "1GB")
-    processor.save_pretrained(folder)
+    if "gguf" in name:
+        gguf_files.save(model, processor, folder, name)
+    else:
+        model.save_pretrained(folder, max_shard_size="60KB" if "sharded" in name else "1GB")
+        processor.save_pretrained(folder)
     for i, image in enumerate(images):
         image.save(folder / f"image-{i}.png")
     case = {"messages": messages, "images": len(images), "prompt": prompt}

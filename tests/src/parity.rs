@@ -11,3 +11,4 @@ mod outputs;
 mod photos;
 mod real_settings;
 mod second_oracle;
+mod stories;

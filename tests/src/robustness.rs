@@ -3,5 +3,6 @@
 //!
 //! The rows that need the test material beside the checkout say why they are skipped without it.
 
+mod gguf;
 mod images;
 mod models;

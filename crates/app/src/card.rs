@@ -57,6 +57,7 @@ fn family(config: &Config) -> &'static str {
         ModelType::Llava => "LLaVA",
         ModelType::LlavaNext => "LLaVA-NeXT",
         ModelType::LlavaOnevision => "LLaVA-OneVision",
+        ModelType::Text => "language model",
     }
 }
 

@@ -145,11 +145,12 @@ impl Engine {
 }
 
 fn read(folder: &Path, device: &Device, how: Quantization) -> Result<(Model, ModelCard), ApiError> {
-    if !folder.join("config.json").is_file() {
+    if !vlm::Checkpoint::is_there(folder) {
         return Err(failure(
             "model_missing",
-            format!("{} is not a model folder: it has no config.json", folder.display()),
-            "Choose the folder that holds config.json, tokenizer.json and *.safetensors.",
+            format!("{} is no model: it has no config.json and no *.gguf", folder.display()),
+            "Choose the folder that holds config.json, tokenizer.json and *.safetensors, or a \
+             .gguf file.",
         ));
     }
     let load = || {

@@ -16,7 +16,7 @@ pub fn api_error(error: &Error) -> ApiError {
         Error::Json { .. } => ("file_invalid", "Download the file again."),
         Error::Config { .. } => ("model_config", "Use the config.json saved with the model."),
         Error::Unsupported { .. } => {
-            ("model_unsupported", "Open a SmolVLM, Idefics3 or LLaVA model folder.")
+            ("model_unsupported", "Open a SmolVLM, Idefics3 or LLaVA model.")
         }
         Error::Weights { .. } => ("model_weights", "Download the model's weights again."),
         Error::Tensors(_) => ("model_tensors", "Download the whole model folder again."),
@@ -26,6 +26,7 @@ pub fn api_error(error: &Error) -> ApiError {
         Error::ContextOverflow { .. } => {
             ("prompt_too_long", "Start a new chat, or shorten the question.")
         }
+        Error::TextOnly => ("model_text_only", ""),
         Error::Image { .. } => ("image_unreadable", "Open the picture elsewhere and save it anew."),
         Error::Processor { .. } => ("model_processor", "Download the model's small files again."),
         Error::Device { .. } => ("device", "Choose the device cpu, which is always there."),

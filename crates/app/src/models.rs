@@ -9,7 +9,8 @@ use crate::failure::failure;
 pub(crate) fn install_text() -> String {
     format!(
         "Get a bigger model: put the folder of a SmolVLM, Idefics3 or LLaVA checkpoint \
-         (config.json, tokenizer.json, *.safetensors) into {}, or choose it with Open model.",
+         (config.json, tokenizer.json, *.safetensors, or *.gguf) into {}, or choose it with \
+         Open model.",
         user_models().display()
     )
 }
@@ -38,7 +39,8 @@ pub(crate) fn find(current: Option<&Path>) -> Vec<ModelRef> {
         let Ok(entries) = std::fs::read_dir(&place) else { continue };
         let mut folders: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
         folders.sort();
-        for folder in folders.iter().filter(|folder| is_model(folder)) {
+        let eyes = |path: &Path| path.is_file() && name_of(path).contains("mmproj");
+        for folder in folders.iter().filter(|folder| is_model(folder) && !eyes(folder)) {
             let model = model_ref(folder, shipped, current);
             if !found.iter().any(|other| same(&other.folder, &model.folder)) {
                 found.push(model);
@@ -95,7 +97,7 @@ fn shipped_folders() -> Vec<PathBuf> {
 }
 
 fn is_model(folder: &Path) -> bool {
-    folder.join("config.json").is_file()
+    vlm::Checkpoint::is_there(folder)
 }
 
 fn same(one: &str, other: &str) -> bool {
@@ -103,8 +105,11 @@ fn same(one: &str, other: &str) -> bool {
 }
 
 fn model_ref(folder: &Path, shipped: bool, current: Option<&Path>) -> ModelRef {
-    let files = std::fs::read_dir(folder).into_iter().flatten().flatten();
-    let weights = files.filter(|f| f.path().extension().is_some_and(|ext| ext == "safetensors"));
+    let files = std::fs::read_dir(folder).into_iter().flatten().flatten().map(|f| f.path());
+    let own = folder.is_file().then(|| folder.to_path_buf());
+    let holds =
+        |path: &PathBuf| path.extension().is_some_and(|ext| ext == "safetensors" || ext == "gguf");
+    let weights = files.chain(own).filter(holds);
     let bytes: u64 = weights.filter_map(|file| Some(file.metadata().ok()?.len())).sum();
     let is_current = |open: &Path| same(&open.to_string_lossy(), &folder.to_string_lossy());
     ModelRef {

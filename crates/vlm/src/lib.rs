@@ -9,6 +9,7 @@
 
 pub mod error;
 
+pub mod checkpoint;
 pub mod config;
 pub mod device;
 pub mod model;
@@ -19,6 +20,7 @@ pub mod explain;
 pub mod generate;
 pub mod processor;
 
+pub use checkpoint::Checkpoint;
 pub use config::Config;
 pub use device::{DeviceChoice, choose};
 pub use error::Error;

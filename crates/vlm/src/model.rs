@@ -25,11 +25,13 @@ use std::path::Path;
 
 use candle_core::{D, Device, Tensor};
 
+use crate::checkpoint::Checkpoint;
 use crate::config::{Config, VisionKind};
 use crate::error::{Context, Error};
 use crate::probe::Probe;
 use crate::weights::TensorMap;
 use crate::weights::packed::{PackedFile, Quantization};
+use family::Family;
 use kv_cache::KvCache;
 use language_model::LanguageModel;
 use loader::Loader;
@@ -58,21 +60,27 @@ pub enum Positions<'a> {
 /// A vision-language model.
 pub struct Vlm {
     pub config: Config,
+    /// `None` in a model that reads text only.
+    pub eyes: Option<Eyes>,
+    pub language_model: LanguageModel,
+}
+
+/// The parts that make picture tokens.
+pub struct Eyes {
     pub vision_encoder: VisionEncoder,
     pub projector: Projector,
     /// Ends rows of picture tokens, `(D)`; in families that have such ends.
     pub image_newline: Option<Tensor>,
-    pub language_model: LanguageModel,
 }
 
 impl Vlm {
-    /// Loads a model folder in Hugging Face layout, in f32.
+    /// Loads a model ([`Checkpoint::open`] says where it may be), in f32.
     ///
     /// Errors: unsupported family; weights missing, damaged or not fitting `config.json`, with
     /// every tensor named.
     pub fn load(dir: &Path, device: &Device) -> Result<Vlm, Error> {
         let config = Config::load(dir)?;
-        Self::from_tensors(&config, TensorMap::open(dir, device)?, Compute::F32)
+        Self::from_tensors(&config, Checkpoint::open(dir)?.tensors(device)?, Compute::F32)
     }
 
     /// As [`Vlm::load`] with weights packed as `quantization` says. The packed form is kept in
@@ -95,7 +103,7 @@ impl Vlm {
         let config = Config::load(dir)?;
         let family = family::of(&config);
         let open = || {
-            let mut tensors = TensorMap::open(dir, device)?;
+            let mut tensors = Checkpoint::open(dir)?.tensors(device)?;
             let tied = family.adopt(&config, &mut tensors);
             Ok::<_, Error>((tensors, tied))
         };
@@ -150,17 +158,18 @@ impl Vlm {
 
     fn build(config: &Config, loader: &mut Loader, tied: bool) -> Result<Vlm, Error> {
         let family = family::of(config);
-        let vision = &config.vision_config;
         let names = (family.language_model, family.lm_head);
-        let d = config.text_config.hidden_size;
-        let newline = family.image_newline.map(|name| loader.tensor(name, &[d]));
+        let eyes = config.sees().then(|| Eyes::load(loader, family, config));
         Ok(Vlm {
             config: config.clone(),
-            vision_encoder: VisionEncoder::load(loader, family.vision_encoder, vision)?,
-            projector: Projector::load(loader, family.projector, config)?,
-            image_newline: newline.transpose()?,
+            eyes: eyes.transpose()?,
             language_model: LanguageModel::load(loader, names, &config.text_config, tied)?,
         })
+    }
+
+    /// Errors: a model that reads text only.
+    fn eyes(&self) -> Result<&Eyes, Error> {
+        self.eyes.as_ref().ok_or(Error::TextOnly)
     }
 
     /// `pixel_values (N, C, S, S)` → what the projector receives, `(N, P, D_v)`.
@@ -170,10 +179,10 @@ impl Vlm {
     pub fn vision_features(&self, pixel_values: &Tensor) -> Result<Tensor, Error> {
         if self.config.vision_config.kind == VisionKind::Idefics3 {
             let real = without_padding_tiles(pixel_values)?;
-            return self.vision_encoder.forward(&real, None);
+            return self.eyes()?.vision_encoder.forward(&real, None);
         }
         let layers = &self.config.vision_feature_layer;
-        let mut states = self.vision_encoder.hidden_states(pixel_values, layers)?;
+        let mut states = self.eyes()?.vision_encoder.hidden_states(pixel_values, layers)?;
         if self.config.vision_feature_select_strategy == crate::config::SelectStrategy::Default {
             for state in &mut states {
                 *state = state.narrow(1, 1, state.dim(1)? - 1)?.contiguous()?;
@@ -189,7 +198,7 @@ impl Vlm {
     pub fn project(&self, vision_features: &Tensor) -> Result<Tensor, Error> {
         let width = self.config.vision_feature_size();
         match vision_features.dims3() {
-            Ok((_, _, d_v)) if d_v == width => self.projector.forward(vision_features),
+            Ok((_, _, d_v)) if d_v == width => self.eyes()?.projector.forward(vision_features),
             _ => Err(Error::Shape {
                 tensor: "vision_features",
                 expected: format!("(N, P, {width})"),
@@ -325,6 +334,19 @@ impl Vlm {
             }
         }
         Ok(())
+    }
+}
+
+impl Eyes {
+    fn load(loader: &mut Loader, family: &Family, config: &Config) -> Result<Self, Error> {
+        let vision = &config.vision_config;
+        let d = config.text_config.hidden_size;
+        let newline = family.image_newline.map(|name| loader.tensor(name, &[d]));
+        Ok(Eyes {
+            vision_encoder: VisionEncoder::load(loader, family.vision_encoder, vision)?,
+            projector: Projector::load(loader, family.projector, config)?,
+            image_newline: newline.transpose()?,
+        })
     }
 }
 

@@ -24,7 +24,7 @@ pub use layout::Layout;
 pub use span::{ImageSpan, Packing};
 pub use tokenizer::{TextStream, Tokenizer};
 
-use crate::{Config, Error};
+use crate::{Checkpoint, Config, Error};
 use image::ImageSettings;
 
 /// What a model receives for one conversation.
@@ -49,16 +49,17 @@ pub struct Processor {
 }
 
 impl Processor {
-    /// Reads the processor's files of a model folder and checks that they fit `config`.
+    /// Reads the processor's files of a model and checks that they fit `config`.
     ///
     /// Errors: a missing or wrong file, or a tokenizer of another model, by name.
     pub fn load(dir: &Path, config: &Config) -> Result<Processor, Error> {
-        let tokenizer = Tokenizer::load(dir)?;
-        let layout = Layout::load(dir, config, &tokenizer)?;
-        let chat = ChatTemplate::load(dir, &tokenizer, config.model_type)?;
-        let images = ImageProcessor { settings: ImageSettings::load(dir, layout.image_kind())? };
-        let processor = Processor { tokenizer, chat, images, layout };
-        processor.layout.check_tiles(dir, &processor.images)?;
+        let files = &Checkpoint::open(dir)?;
+        let tokenizer = Tokenizer::read(files)?;
+        let layout = Layout::load(files, config, &tokenizer)?;
+        let chat = ChatTemplate::load(files, &tokenizer, config.model_type)?;
+        let settings = ImageSettings::load(files, config, layout.image_kind())?;
+        let processor = Processor { tokenizer, chat, images: ImageProcessor { settings }, layout };
+        processor.layout.check_tiles(files, &processor.images)?;
         Ok(processor)
     }
 

@@ -56,12 +56,24 @@ const IDEFICS3: Family = Family {
     unused: &[],
 };
 
+/// A language model alone.
+const TEXT: Family = Family {
+    vision_encoder: "vision_model",
+    projector: "connector",
+    language_model: "model",
+    lm_head: "lm_head",
+    image_newline: None,
+    aliases: &[("model.language_model.", "model.")],
+    unused: &[],
+};
+
 /// The table of a configuration.
 pub(super) fn of(config: &Config) -> &'static Family {
     match config.model_type {
         ModelType::Llava => &LLAVA,
         ModelType::LlavaNext | ModelType::LlavaOnevision => &LLAVA_NEXT,
         ModelType::Idefics3 | ModelType::SmolVlm => &IDEFICS3,
+        ModelType::Text => &TEXT,
     }
 }
 
