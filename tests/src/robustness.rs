@@ -6,3 +6,4 @@
 mod gguf;
 mod images;
 mod models;
+mod sight;

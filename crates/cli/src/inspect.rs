@@ -19,7 +19,9 @@ use crate::problem::Problem;
 ///
 /// All in f32 on the CPU. Written: input_ids (1, T) i64, pixel_values (N, C, S, S),
 /// vision_features (N, P, D_v) as the projector receives them, image_embeds (N, T_img, D) as it
-/// returns them, logits (1, T, V). Without a picture only the first and the last.
+/// returns them, logits (1, T, V). Without a picture only the first and the last. Of
+/// Qwen-VL, pixel_values (P, values of a patch), vision_features (P, D_v), image_embeds
+/// (T_img, D): as the reference has them.
 #[derive(clap::Args)]
 #[command(verbatim_doc_comment)]
 pub struct Forward {
@@ -49,7 +51,7 @@ impl Forward {
         let embeds = match &inputs.pixel_values {
             None => vlm.embed_tokens(&ids)?,
             Some(pixel_values) => {
-                let vision_features = vlm.vision_features(pixel_values)?;
+                let vision_features = vlm.picture_features(pixel_values, &inputs.image_spans)?;
                 let image_embeds = vlm.project(&vision_features)?;
                 let packed = vlm.pack(&image_embeds, &inputs.image_spans)?;
                 tensors.insert("pixel_values", pixel_values.contiguous()?);
@@ -58,7 +60,8 @@ impl Forward {
                 vlm.merge(&inputs.input_ids, &packed)?
             }
         };
-        let positions = Positions::From(0);
+        let ids = inputs.positions(0, n_tokens)?;
+        let positions = ids.as_ref().map_or(Positions::From(0), Positions::Ids);
         let mut probe = Probe::none();
         let hidden = vlm.forward(&embeds, &positions, &Mask::Causal, None, &mut probe)?;
         tensors.insert("logits", vlm.logits(&hidden)?.contiguous()?);
@@ -77,9 +80,6 @@ impl Forward {
         let tokenizer = &processor.tokenizer;
         let begins = tokenizer.special("bos_token").is_some_and(|bos| prompt.starts_with(bos));
         let input_ids = tokenizer.encode_with(&prompt, !begins)?;
-        let image_spans = processor.layout.spans(&input_ids, &tiled)?;
-        let tiles: Vec<_> = tiled.iter().flat_map(|tiled| &tiled.tiles).collect();
-        let pixel_values = Some(processor.images.pixel_values(&tiles)?);
-        Ok(Inputs { input_ids, pixel_values, image_spans, prompt })
+        Ok(processor.inputs(prompt, input_ids, &tiled)?)
     }
 }

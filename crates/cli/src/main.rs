@@ -3,6 +3,7 @@
 //! command that was typed wrongly, 1 for everything else.
 mod ask;
 mod bench;
+mod classify;
 mod draw;
 mod drawn;
 mod inspect;
@@ -32,6 +33,7 @@ struct Arguments {
 #[derive(Subcommand)]
 enum Command {
     Ask(ask::Ask),
+    Classify(classify::Classify),
     /// Look inside a model.
     #[command(subcommand)]
     Inspect(Inspect),
@@ -53,6 +55,7 @@ enum Eval {
     Nano(measure::Nano),
     Parity(measure::Parity),
     Quantization(measure::Quantization),
+    Sight(measure::Sight),
     Speed(bench::Speed),
 }
 
@@ -65,11 +68,13 @@ fn main() -> ExitCode {
     let done = |()| ExitCode::SUCCESS;
     let result: Result<ExitCode, Problem> = match arguments.command {
         Command::Ask(ask) => ask.run().map(done),
+        Command::Classify(classify) => classify.run().map(done),
         Command::Inspect(Inspect::Forward(forward)) => forward.run().map(done),
         Command::Scenes(scenes) => scenes.run().map(done),
         Command::Eval(Eval::Nano(nano)) => nano.run().map(done),
         Command::Eval(Eval::Parity(parity)) => parity.run().map(done),
         Command::Eval(Eval::Quantization(quantization)) => quantization.run().map(done),
+        Command::Eval(Eval::Sight(sight)) => sight.run().map(done),
         Command::Eval(Eval::Speed(speed)) => speed.run().map(done),
         Command::Train(train) => train.start(),
         Command::Bench(bench) => bench.run().map(done),

@@ -110,7 +110,7 @@ pub fn model_key<T: Stored>(model_dir: &Path) -> Result<String, Error> {
 }
 
 /// Everything that decides an answer: settings, vocabulary, weights.
-fn model_files(model_dir: &Path) -> Result<Vec<PathBuf>, Error> {
+pub(crate) fn model_files(model_dir: &Path) -> Result<Vec<PathBuf>, Error> {
     if model_dir.is_file() {
         return Ok(vlm::Checkpoint::open(model_dir)?.gguf_files());
     }

@@ -5,8 +5,10 @@
 //! image preprocessing (`processor`).
 
 pub mod any_resolution;
+pub mod dual_encoder;
 pub mod fields;
 pub mod generation;
+mod qwen_vl;
 pub mod text;
 pub mod vision;
 
@@ -21,10 +23,11 @@ use crate::checkpoint::Checkpoint;
 use crate::error::Error;
 use crate::model::nn::Activation;
 pub use any_resolution::AnyResolution;
+pub use dual_encoder::{DualEncoderConfig, DualEncoderType};
 use fields::Fields;
 pub use generation::GenerationConfig;
-pub use text::{RopeScaling, TextConfig};
-pub use vision::{VisionConfig, VisionKind};
+pub use text::{MultimodalRotary, RopeScaling, TextConfig};
+pub use vision::{DynamicResolution, VisionConfig, VisionKind};
 
 /// The families this build knows, by `model_type`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,6 +37,9 @@ pub enum ModelType {
     Llava,
     LlavaNext,
     LlavaOnevision,
+    Qwen2Vl,
+    Qwen2_5Vl,
+    Qwen3Vl,
     /// A language model alone: Llama, Qwen2 or Mistral.
     Text,
 }
@@ -55,6 +61,9 @@ pub enum ProjectorConfig {
     PixelShuffle { scale_factor: usize },
     /// LLaVA: linear, activation, linear.
     Mlp { hidden_act: Activation, bias: bool },
+    /// Qwen-VL: each square of neighbouring patches normed and folded into one, then linear,
+    /// activation, linear.
+    PatchMerger,
 }
 
 /// Everything `config.json` says about the network. Where it reads text only, what concerns
@@ -101,15 +110,24 @@ impl Config {
             "llava_next" => ModelType::LlavaNext,
             "llava_onevision" => ModelType::LlavaOnevision,
             "llama" | "qwen2" | "mistral" => ModelType::Text,
+            "qwen2_vl" => ModelType::Qwen2Vl,
+            "qwen2_5_vl" => ModelType::Qwen2_5Vl,
+            "qwen3_vl" => ModelType::Qwen3Vl,
+            found if DualEncoderType::named(found).is_some() => {
+                return Err(Error::DualEncoder { model_type: found.into() });
+            }
             found => {
                 let supported = "idefics3, smolvlm, llava, llava_next, llava_onevision, \
-                                 llama, qwen2, mistral";
+                                 qwen2_vl, qwen2_5_vl, qwen3_vl, llama, qwen2, mistral";
                 return Err(unsupported("model_type", found, supported));
             }
         };
         let config = match model_type {
             ModelType::Idefics3 | ModelType::SmolVlm => idefics3(&fields, model_type)?,
             ModelType::Text => text_only(&fields)?,
+            ModelType::Qwen2Vl | ModelType::Qwen2_5Vl | ModelType::Qwen3Vl => {
+                qwen_vl::qwen_vl(&fields, model_type)?
+            }
             _ => llava(&fields, model_type)?,
         };
         config.check()?;
@@ -121,7 +139,7 @@ impl Config {
         self.model_type != ModelType::Text
     }
 
-    /// Embeddings that one tile of `image_size` gives.
+    /// Embeddings that one tile of `image_size` gives; 0 where pictures keep their shape.
     pub fn tokens_per_tile(&self) -> usize {
         let side = self.vision_config.patches_per_side();
         match self.projector {
@@ -130,15 +148,30 @@ impl Config {
                 SelectStrategy::Full => self.vision_config.n_positions(),
                 SelectStrategy::Default => self.vision_config.n_positions() - 1,
             },
+            ProjectorConfig::PatchMerger => 0,
         }
     }
 
     /// Width of what the projector receives: the vision width, once for each selected layer.
     pub fn vision_feature_size(&self) -> usize {
-        self.vision_config.hidden_size * self.vision_feature_layer.len().max(1)
+        let n_states = self.vision_feature_layer.len().max(1) + self.n_deepstack();
+        self.vision_config.hidden_size * n_states
+    }
+
+    /// Decoder layers after which picture tokens are given more of the vision tower (Qwen3-VL).
+    pub fn n_deepstack(&self) -> usize {
+        let dynamic = self.vision_config.dynamic.as_ref();
+        dynamic.map_or(0, |dynamic| dynamic.deepstack_visual_indexes.len())
+    }
+
+    /// Width of a picture token's embedding, `D · (1 + k)`: what it is, and what is added to it
+    /// after each of the first `k` decoder layers.
+    pub fn image_embed_size(&self) -> usize {
+        self.text_config.hidden_size * (1 + self.n_deepstack())
     }
 
     fn check(&self) -> Result<(), Error> {
+        self.vision_config.check()?;
         let n_layers = self.vision_config.num_hidden_layers as i64;
         for &layer in &self.vision_feature_layer {
             if !(-n_layers - 1..=n_layers).contains(&layer) {

@@ -16,6 +16,7 @@ pub mod model;
 pub mod probe;
 pub mod weights;
 
+pub mod dual_encoder;
 pub mod explain;
 pub mod generate;
 pub mod processor;
@@ -23,6 +24,7 @@ pub mod processor;
 pub use checkpoint::Checkpoint;
 pub use config::Config;
 pub use device::{DeviceChoice, choose};
+pub use dual_encoder::DualEncoder;
 pub use error::Error;
 pub use kernels::claim_cores;
 pub use model::kv_cache::KvCache;

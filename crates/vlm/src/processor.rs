@@ -16,13 +16,13 @@ pub mod tokenizer;
 use std::path::Path;
 
 use ::image::RgbImage;
-use candle_core::Tensor;
+use candle_core::{Device, Tensor};
 
 pub use chat::{ChatTemplate, Message, Part, Role};
 pub use image::{ImageProcessor, Tile, Tiles};
 pub use layout::Layout;
 pub use span::{ImageSpan, Packing};
-pub use tokenizer::{TextStream, Tokenizer};
+pub use tokenizer::{PaddedTexts, TextStream, TextTokenizer, Tokenizer};
 
 use crate::{Checkpoint, Config, Error};
 use image::ImageSettings;
@@ -32,15 +32,37 @@ use image::ImageSettings;
 pub struct Inputs {
     /// (T,)
     pub input_ids: Vec<u32>,
-    /// (N, C, S, S): the tiles of all pictures in order; `None` without pictures.
+    /// (N, C, S, S): the tiles of all pictures in order; of Qwen-VL (P, values of a patch), the
+    /// patches of all pictures. `None` without pictures.
     pub pixel_values: Option<Tensor>,
     /// Where the pictures' tokens are, which tiles they are made of and what they show.
     pub image_spans: Vec<ImageSpan>,
+    /// Time, height and width of each token for multimodal rotary; `None` where tokens stand one
+    /// after another.
+    pub position_ids: Option<Vec<[u32; 3]>>,
     /// The text whose tokens `input_ids` are, picture tokens written out.
     pub prompt: String,
 }
 
+impl Inputs {
+    /// Where `n_tokens` from token `from` on stand, `(3, 1, T)` for `Positions::Ids`; tokens after
+    /// the prompt follow its largest position. `None` where they stand one after another.
+    pub fn positions(&self, from: usize, n_tokens: usize) -> Result<Option<Tensor>, Error> {
+        let Some(ids) = &self.position_ids else { return Ok(None) };
+        let next = ids.iter().flatten().max().map_or(0, |largest| largest + 1);
+        let at = |token: usize| match ids.get(token) {
+            Some(position) => *position,
+            None => [next + (token - ids.len()) as u32; 3],
+        };
+        let tokens = from..from + n_tokens;
+        let dimension = |d: usize| tokens.clone().map(move |token| at(token)[d]);
+        let ids: Vec<u32> = (0..3).flat_map(dimension).collect();
+        Ok(Some(Tensor::from_vec(ids, (3, 1, n_tokens), &Device::Cpu)?))
+    }
+}
+
 /// Everything a checkpoint says about its inputs.
+#[derive(Clone)]
 pub struct Processor {
     pub tokenizer: Tokenizer,
     pub chat: ChatTemplate,
@@ -57,10 +79,23 @@ impl Processor {
         let tokenizer = Tokenizer::read(files)?;
         let layout = Layout::load(files, config, &tokenizer)?;
         let chat = ChatTemplate::load(files, &tokenizer, config.model_type)?;
-        let settings = ImageSettings::load(files, config, layout.image_kind())?;
+        let settings = match config.sees() {
+            true => ImageSettings::read(files, layout.image_kind())?,
+            // Never used, since the layout refuses pictures.
+            false => ImageSettings::parse("{}", layout.image_kind())
+                .map_err(|message| Error::config("preprocessor_config.json", message))?,
+        };
         let processor = Processor { tokenizer, chat, images: ImageProcessor { settings }, layout };
         processor.layout.check_tiles(files, &processor.images)?;
         Ok(processor)
+    }
+
+    /// The same processor without tiles where the checkpoint may do without: a picture is one
+    /// view of the whole.
+    pub fn overview(&self) -> Processor {
+        let mut overview = self.clone();
+        overview.images.settings.do_image_splitting = false;
+        overview
     }
 
     /// Lays out `messages`; `images` are the pictures of their `Part::Image`s, in order.
@@ -72,16 +107,30 @@ impl Processor {
 
     /// The same for pictures that were cut into tiles before.
     pub fn prepare_tiled(&self, messages: &[Message], tiled: &[Tiles]) -> Result<Inputs, Error> {
+        self.images.check(tiled)?;
         let messages = self.layout.plain(messages, tiled.len())?;
         let prompt = self.layout.expand(&self.chat.render(&messages)?, tiled)?;
         // A template that writes the first token itself must not get it twice.
         let begins = self.tokenizer.special("bos_token").is_some_and(|bos| prompt.starts_with(bos));
         let input_ids = self.tokenizer.encode_with(&prompt, !begins)?;
+        self.inputs(prompt, input_ids, tiled)
+    }
+
+    /// What a model receives for these tokens and the pictures they stand for.
+    ///
+    /// Errors: other picture tokens than the pictures have.
+    pub fn inputs(
+        &self,
+        prompt: String,
+        input_ids: Vec<u32>,
+        tiled: &[Tiles],
+    ) -> Result<Inputs, Error> {
         let image_spans = self.layout.spans(&input_ids, tiled)?;
+        let position_ids = self.layout.position_ids(input_ids.len(), &image_spans);
         let tiles: Vec<&Tile> = tiled.iter().flat_map(|tiled| &tiled.tiles).collect();
         let pixel_values =
             if tiles.is_empty() { None } else { Some(self.images.pixel_values(&tiles)?) };
-        Ok(Inputs { input_ids, pixel_values, image_spans, prompt })
+        Ok(Inputs { input_ids, pixel_values, image_spans, position_ids, prompt })
     }
 
     /// One picture alone: `pixel_values` (N, C, S, S) and the tiles they were made of.

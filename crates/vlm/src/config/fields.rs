@@ -143,6 +143,12 @@ impl<'a> Fields<'a> {
         Ok(self.parsed(key, "a list of numbers", list)?.unwrap_or_default())
     }
 
+    /// A list of whole numbers.
+    pub fn indices(&self, key: &str) -> Result<Option<Vec<usize>>, Error> {
+        let number = |v: &Value| v.as_u64().map(|n| n as usize);
+        self.parsed(key, "a list of whole numbers", |v| v.as_array()?.iter().map(number).collect())
+    }
+
     /// A list of pairs of numbers.
     pub fn pairs(&self, key: &str) -> Result<Option<Vec<[u32; 2]>>, Error> {
         let number = |v: &Value| v.as_u64().and_then(|n| u32::try_from(n).ok());

@@ -4,19 +4,25 @@
 //! It follows the packing that the processor wrote into the spans and works nothing out itself.
 //!
 //! Shapes: `N` tiles, `T_img` embeddings of a tile, `R, C` rows and columns of tiles, `p` side of
-//! a tile in embeddings, `h, w` rows and columns of a span's grid, `D` hidden size.
+//! a tile in embeddings, `h, w` rows and columns of a span's grid, `D` hidden size, `k` deepstack
+//! layers.
 
 use candle_core::{D, Tensor};
 
 use super::Vlm;
+use crate::config::DynamicResolution;
 use crate::error::Error;
 use crate::processor::{ImageSpan, Packing};
 
 impl Vlm {
-    /// `image_embeds (N, T_img, D)` of the tiles of `spans` in order → `(image tokens, D)`.
+    /// `image_embeds (N, T_img, D)` of the tiles of `spans` in order → `(image tokens, D)`; where
+    /// pictures keep their shape `(image tokens, D · (1 + k))`, window by window → row by row.
     ///
     /// Errors: other tiles than the spans are made of; newline tokens without a parameter.
     pub fn pack(&self, image_embeds: &Tensor, spans: &[ImageSpan]) -> Result<Tensor, Error> {
+        if let Some(dynamic) = &self.config.vision_config.dynamic {
+            return row_by_row(image_embeds, spans, dynamic);
+        }
         let d = self.config.text_config.hidden_size;
         let n_tiles: usize = spans.iter().map(ImageSpan::n_tiles).sum();
         let wrong = |expected: String| Error::Shape {
@@ -38,6 +44,9 @@ impl Vlm {
                     if newline {
                         parts.push(self.newlines(1)?.squeeze(1)?); // (1, D)
                     }
+                }
+                Packing::Patches { .. } => {
+                    return Err(Error::config("model_type", "takes tiles, but the spans patches"));
                 }
                 Packing::Mosaic { .. } if span.tokens.is_empty() => {}
                 Packing::Mosaic { tiles: (rows, cols), kept } => {
@@ -65,6 +74,32 @@ impl Vlm {
         })?;
         Ok(newline.broadcast_left((n, 1))?.contiguous()?)
     }
+}
+
+/// The embeddings of pictures whose tokens come window by window, row by row.
+fn row_by_row(
+    image_embeds: &Tensor,
+    spans: &[ImageSpan],
+    dynamic: &DynamicResolution,
+) -> Result<Tensor, Error> {
+    let n_tokens: usize = spans.iter().map(|span| span.tokens.len()).sum();
+    if image_embeds.rank() != 2 || image_embeds.dims()[0] != n_tokens {
+        let (tensor, found) = ("image_embeds", image_embeds.dims().to_vec());
+        return Err(Error::Shape { tensor, expected: format!("({n_tokens}, D)"), found });
+    }
+    if dynamic.window.is_none() {
+        return Ok(image_embeds.clone());
+    }
+    let mut places = vec![0; n_tokens];
+    let mut first = 0;
+    for span in spans {
+        for (i, token) in dynamic.order(span.grid).tokens.into_iter().enumerate() {
+            places[first + token as usize] = (first + i) as u32;
+        }
+        first += span.tokens.len();
+    }
+    let places = Tensor::from_vec(places, n_tokens, image_embeds.device())?;
+    Ok(image_embeds.index_select(&places, 0)?)
 }
 
 /// `(R·C, p², D)` row by row → `(R·p, C·p, D)`

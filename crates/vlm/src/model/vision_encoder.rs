@@ -1,15 +1,19 @@
-//! Pixels to patch features: CLIP, SigLIP and Idefics3/SmolVLM vision transformers.
+//! Pixels to patch features: CLIP, SigLIP, SigLIP 2 and Idefics3/SmolVLM vision transformers, and
+//! in `dynamic` those of Qwen-VL.
 //!
-//! The three differ in four switches: the class token and `pre_layrnorm` (CLIP), the patch bias
-//! (the others) and how positions are numbered (Idefics3). It does not know how images were cut
-//! into tiles, nor what becomes of the features.
+//! The first four differ in five switches: the class token and `pre_layrnorm` (CLIP), the patch
+//! bias (the others), and how positions are numbered (Idefics3) or stretched (SigLIP 2). It does
+//! not know how images were cut into tiles, nor what becomes of the features.
 //!
 //! Shapes: `N` images or tiles, `C` channels, `P` patches (and the class token), `D` hidden size.
+
+mod dynamic;
+mod stretched;
 
 use candle_core::{Device, Tensor};
 
 use super::attention::MASKED;
-use super::encoder_layer::{EncoderLayer, EncoderSizes};
+use super::encoder_layer::{self, EncoderLayer, EncoderSizes};
 use super::loader::Loader;
 use super::nn::{Compute, Embedding, LayerNorm, Linear, Weight};
 use crate::config::{VisionConfig, VisionKind};
@@ -17,19 +21,22 @@ use crate::error::{Context, Error};
 
 /// A vision transformer.
 pub struct VisionEncoder {
-    /// `(D, C, p, p)`
+    /// `(D, C, p, p)`; `(D, p·p·C)` of SigLIP 2; of pictures of any shape `(D, C, frames, p, p)`
     patch_embedding: Tensor,
     patch_bias: Option<Tensor>,
     class_embedding: Option<Tensor>,
-    position_embedding: Embedding,
+    /// none where patches only turn
+    position_embedding: Option<Embedding>,
     pre_layrnorm: Option<LayerNorm>,
     layers: Vec<EncoderLayer>,
-    post_layernorm: LayerNorm,
+    /// none where the projector begins with one
+    post_layernorm: Option<LayerNorm>,
     config: VisionConfig,
     compute: Compute,
 }
 
-/// Rows and columns of patches that hold picture rather than padding, for each tile.
+/// Rows and columns of patches that hold picture rather than padding, for each tile. SigLIP 2
+/// has them one after another at the start of its row of patches, the others in the first corner.
 pub type PatchExtents<'a> = Option<&'a [(usize, usize)]>;
 
 impl VisionEncoder {
@@ -38,6 +45,9 @@ impl VisionEncoder {
         prefix: &str,
         config: &VisionConfig,
     ) -> Result<Self, Error> {
+        if let Some(dynamic) = &config.dynamic {
+            return Self::load_dynamic(loader, prefix, (config, dynamic));
+        }
         let (d, p, eps) = (config.hidden_size, config.patch_size, config.layer_norm_eps);
         let is_clip = config.kind == VisionKind::Clip;
         let embeddings = format!("{prefix}.embeddings");
@@ -46,7 +56,8 @@ impl VisionEncoder {
             false => None,
         };
         let patch = format!("{embeddings}.patch_embedding");
-        let dims = [d, config.num_channels, p, p];
+        let (c, linear) = (config.num_channels, config.kind == VisionKind::Siglip2);
+        let dims = if linear { vec![d, p * p * c] } else { vec![d, c, p, p] };
         let patch_embedding = loader.tensor(&format!("{patch}.weight"), &dims)?;
         let patch_bias = match is_clip {
             true => None,
@@ -54,6 +65,8 @@ impl VisionEncoder {
         };
         let positions = format!("{embeddings}.position_embedding");
         let position_embedding = loader.embedding(&positions, config.n_positions(), d)?;
+        let post_layernorm = format!("{prefix}.post_layernorm");
+        let layers = format!("{prefix}.encoder.layers");
         let pre_layrnorm = match is_clip {
             true => Some(loader.layer_norm(&format!("{prefix}.pre_layrnorm"), d, eps)?),
             false => None,
@@ -62,24 +75,25 @@ impl VisionEncoder {
             patch_embedding,
             patch_bias,
             class_embedding,
-            position_embedding,
+            position_embedding: Some(position_embedding),
             pre_layrnorm,
-            layers: load_layers(loader, prefix, config)?,
-            post_layernorm: loader.layer_norm(&format!("{prefix}.post_layernorm"), d, eps)?,
+            layers: load_layers(loader, &layers, config)?,
+            post_layernorm: Some(loader.layer_norm(&post_layernorm, d, eps)?),
             config: config.clone(),
             compute: loader.compute,
         })
     }
 
     /// `pixel_values (N, C, S, S)` → features after the last layer and `post_layernorm`,
-    /// `(N, P, D)`; `extents` says which patches are padding (Idefics3 only).
+    /// `(N, P, D)`; `extents` says which patches are padding (Idefics3, SigLIP 2). SigLIP 2 reads
+    /// patches, `(N, P, p·p·C)`.
     pub fn forward(&self, pixel_values: &Tensor, extents: PatchExtents) -> Result<Tensor, Error> {
         let mask = self.padding_mask(pixel_values, extents)?;
         let mut x = self.embed(pixel_values, extents)?; // (N, P, D)
         for layer in &self.layers {
             x = layer.forward(&x, mask.as_ref())?;
         }
-        Ok(self.post_layernorm.forward(&x)?) // (N, P, D)
+        self.finish(&x) // (N, P, D)
     }
 
     /// The chosen hidden states, each `(N, P, D)`: 0 is the embeddings, `i` the output of layer
@@ -102,40 +116,61 @@ impl VisionEncoder {
             states.push(layer.forward(&states[states.len() - 1], None)?);
         }
         if deepest == n_layers && self.config.kind != VisionKind::Clip {
-            states[n_layers] = self.post_layernorm.forward(&states[n_layers])?;
+            states[n_layers] = self.finish(&states[n_layers])?;
         }
         Ok(wanted.iter().map(|&i| states[i.min(deepest)].clone()).collect())
+    }
+
+    fn finish(&self, x: &Tensor) -> Result<Tensor, Error> {
+        match &self.post_layernorm {
+            Some(norm) => Ok(norm.forward(x)?),
+            None => Ok(x.clone()),
+        }
+    }
+
+    /// `patches (…, P, C·p·p)` → `(…, P, D)`: the convolution whose stride is its size.
+    fn embed_patches(&self, patches: &Tensor) -> Result<Tensor, Error> {
+        let d = self.config.hidden_size;
+        let weight = Weight::Dense(self.patch_embedding.reshape((d, ()))?);
+        let bias = self.patch_bias.clone();
+        Ok(Linear { weight, bias, compute: self.compute }.forward(patches)?)
     }
 
     /// Patches, class token and positions: what the first layer receives, `(N, P, D)`.
     fn embed(&self, pixel_values: &Tensor, extents: PatchExtents) -> Result<Tensor, Error> {
         let (n, rows, cols) = self.check(pixel_values)?;
-        let patches = unfold(pixel_values, self.config.patch_size)?; // (N, P, C·p·p)
+        let patches = match self.config.kind {
+            VisionKind::Siglip2 => pixel_values.clone(), // (N, P, p·p·C)
+            _ => unfold(pixel_values, self.config.patch_size)?, // (N, P, C·p·p)
+        };
         let d = self.config.hidden_size;
-        let weight = self.patch_embedding.reshape((d, patches.dim(2)?))?;
-        let bias = self.patch_bias.clone();
-        let weight = Weight::Dense(weight);
-        let linear = Linear { weight, bias, compute: self.compute };
-        let mut x = linear.forward(&patches)?; // (N, P, D)
+        let mut x = self.embed_patches(&patches)?; // (N, P, D)
         if let Some(class) = &self.class_embedding {
             let class = class.reshape((1, 1, d))?.broadcast_as((n, 1, d))?.contiguous()?;
             x = Tensor::cat(&[&class, &x], 1)?; // (N, 1 + P, D)
         }
-        let positions = match self.config.kind {
-            VisionKind::Idefics3 => {
+        let x = match (&self.position_embedding, self.config.kind) {
+            (None, _) => x,
+            (Some(embedding), VisionKind::Idefics3) => {
                 let ids = self.position_ids(n, (rows, cols), extents, x.device())?;
-                self.position_embedding.forward(&ids)? // (N|1, P, D)
+                x.broadcast_add(&embedding.forward(&ids)?)? // (N|1, P, D)
             }
-            _ => self.position_embedding.weight.dense()?.unsqueeze(0)?, // (1, P, D)
-        };
-        let x = x.broadcast_add(&positions)?; // (N, P, D)
+            (Some(embedding), VisionKind::Siglip2) => {
+                let table = embedding.weight.dense()?;
+                let positions = stretched::positions(table, extents.unwrap_or_default(), cols)?;
+                x.broadcast_add(&positions)? // (N, P, D)
+            }
+            (Some(embedding), _) => {
+                x.broadcast_add(&embedding.weight.dense()?.unsqueeze(0)?)? // (1, P, D)
+            }
+        }; // (N, P, D)
         match &self.pre_layrnorm {
             Some(norm) => Ok(norm.forward(&x)?),
             None => Ok(x),
         }
     }
 
-    /// Image count, and rows and columns of patches.
+    /// Image count, and rows and columns of patches; SigLIP 2's are one row.
     fn check(&self, pixel_values: &Tensor) -> Result<(usize, usize, usize), Error> {
         let (c, side, p) =
             (self.config.num_channels, self.config.image_size, self.config.patch_size);
@@ -144,9 +179,18 @@ impl VisionEncoder {
             expected,
             found: pixel_values.dims().to_vec(),
         };
+        if self.config.kind == VisionKind::Siglip2 {
+            return match pixel_values.dims3() {
+                Ok((n, n_patches, size)) if size == p * p * c => Ok((n, 1, n_patches)),
+                _ => Err(wrong(format!("(N, P, {})", p * p * c))),
+            };
+        }
         let Ok((n, channels, height, width)) = pixel_values.dims4() else {
             return Err(wrong(format!("(N, {c}, {side}, {side})")));
         };
+        if self.config.dynamic.is_some() {
+            return Err(wrong("(P, values of a patch), and the pictures' spans".into()));
+        }
         if channels != c {
             return Err(wrong(format!("(N, {c}, {side}, {side})")));
         }
@@ -189,8 +233,8 @@ impl VisionEncoder {
         Tensor::from_vec(ids, (n, rows * cols), device).context("patch positions")
     }
 
-    /// Hides padding patches as keys; `None` when there are none.
-    fn padding_mask(
+    /// Hides padding patches as keys, `(N, 1, P, P)`; `None` when there are none.
+    pub(super) fn padding_mask(
         &self,
         pixel_values: &Tensor,
         extents: PatchExtents,
@@ -201,15 +245,19 @@ impl VisionEncoder {
             let expected = format!("one pair for each of the {n} tiles");
             return Err(Error::Shape { tensor: "extents", expected, found: vec![extents.len()] });
         }
-        if extents.iter().all(|&(h, w)| h >= rows && w >= cols) {
+        let n_patches = rows * cols;
+        let in_row = self.config.kind == VisionKind::Siglip2;
+        let seen = |(high, wide): (usize, usize), i: usize| match in_row {
+            true => i < high * wide,
+            false => i / cols < high && i % cols < wide,
+        };
+        if extents.iter().all(|&extent| seen(extent, n_patches - 1)) {
             return Ok(None);
         }
-        let n_patches = rows * cols;
         let mut mask = Vec::with_capacity(n * n_patches * n_patches);
-        for &(high, wide) in extents {
-            let seen = |i: usize| i / cols < high && i % cols < wide;
-            let row: Vec<f32> =
-                (0..n_patches).map(|i| if seen(i) { 0.0 } else { MASKED }).collect();
+        for &extent in extents {
+            let weight = |i: usize| if seen(extent, i) { 0.0 } else { MASKED };
+            let row: Vec<f32> = (0..n_patches).map(weight).collect();
             (0..n_patches).for_each(|_| mask.extend_from_slice(&row));
         }
         let dims = (n, 1, n_patches, n_patches);
@@ -229,9 +277,17 @@ fn load_layers(
         hidden_act: config.hidden_act,
         layer_norm_eps: config.layer_norm_eps,
     };
+    let style = match config.kind {
+        VisionKind::Clip | VisionKind::Siglip | VisionKind::Siglip2 | VisionKind::Idefics3 => {
+            &encoder_layer::CLIP
+        }
+        VisionKind::Qwen2Vl => &encoder_layer::QWEN2_VL,
+        VisionKind::Qwen2_5Vl => &encoder_layer::QWEN2_5_VL,
+        VisionKind::Qwen3Vl => &encoder_layer::QWEN3_VL,
+    };
     let layers = 0..config.num_hidden_layers;
-    let name = |i: usize| format!("{prefix}.encoder.layers.{i}");
-    layers.map(|i| EncoderLayer::load(loader, &name(i), &sizes)).collect()
+    let name = |i: usize| format!("{prefix}.{i}");
+    layers.map(|i| EncoderLayer::load(loader, &name(i), style, &sizes)).collect()
 }
 
 /// `(N, C, S, S)` → `(N, P, C·p·p)`: each patch as one row, so that the convolution of stride

@@ -74,6 +74,7 @@ impl Message {
 }
 
 /// A compiled chat template and what it refers to.
+#[derive(Clone)]
 pub struct ChatTemplate {
     environment: Environment<'static>,
     special: BTreeMap<String, String>,
@@ -177,8 +178,10 @@ impl ChatTemplate {
     /// Whether text given as a part comes out as that text, and nothing of its wrapping does.
     fn takes_parts(&self) -> bool {
         let probe = Message { role: Role::User, content: vec![Part::Text("PROBE".into())] };
-        self.try_render(&[probe])
-            .is_ok_and(|prompt| prompt.contains("PROBE") && !prompt.contains("\"text\""))
+        let wrapping = ["\"text\"", "'text'"];
+        self.try_render(&[probe]).is_ok_and(|prompt| {
+            prompt.contains("PROBE") && !wrapping.iter().any(|quoted| prompt.contains(quoted))
+        })
     }
 }
 
@@ -214,8 +217,12 @@ fn find(
         ModelType::Idefics3 | ModelType::SmolVlm => IDEFICS3_TEMPLATE,
         ModelType::Llava => LLAVA_TEMPLATE,
         ModelType::Text => PLAIN_TEMPLATE,
-        // Each of their decoders was taught another one.
-        ModelType::LlavaNext | ModelType::LlavaOnevision => {
+        // Each of their checkpoints was taught another one.
+        ModelType::LlavaNext
+        | ModelType::LlavaOnevision
+        | ModelType::Qwen2Vl
+        | ModelType::Qwen2_5Vl
+        | ModelType::Qwen3Vl => {
             let file = place("chat_template.jinja");
             let message = "is missing; take the one that came with these weights".to_owned();
             return Err(Error::Processor { file, message });

@@ -1,10 +1,12 @@
 //! How a family writes a picture into the prompt, and where its tokens end up.
 //!
-//! Follows transformers' `processing_{idefics3,smolvlm,llava,llava_next,llava_onevision}.py`. Knows
+//! Follows transformers' `processing_{idefics3,smolvlm,llava,llava_next,llava_onevision}.py` and
+//! `processing_qwen{2,2_5,3}_vl.py`. Knows
 //! the number of tokens of a tile from the network's sizes, and refuses a folder whose files
 //! disagree about it.
 
 mod any_resolution;
+mod qwen_vl;
 
 use serde_json::Value;
 
@@ -13,7 +15,8 @@ use super::span::{ImageSpan, Packing};
 use super::tokenizer::Tokenizer;
 use super::{Message, Part};
 use crate::config::{
-    AnyResolution, Config, ModelType, ProjectorConfig, SelectStrategy, VisionKind,
+    AnyResolution, Config, DynamicResolution, ModelType, ProjectorConfig, SelectStrategy,
+    VisionKind,
 };
 use crate::{Checkpoint, Error};
 
@@ -23,7 +26,7 @@ pub struct Layout {
     /// The placeholder, also the token repeated for each embedding.
     pub image_token: String,
     pub image_token_id: u32,
-    /// Embeddings of one tile.
+    /// Embeddings of one tile; 0 where they depend on the picture.
     pub tokens_per_tile: usize,
     /// Rows and columns of embeddings.
     pub grid: (usize, usize),
@@ -33,6 +36,8 @@ pub struct Layout {
     image_kind: Kind,
     /// Height and width of what the vision encoder receives, in pixels.
     image_size: u32,
+    /// px
+    patch_size: u32,
 }
 
 #[derive(Clone, Debug)]
@@ -45,6 +50,8 @@ enum Family {
     Text,
     /// The same: for a view of the whole picture, then for its tiles side by side.
     LlavaNext(AnyResolution),
+    /// The image token repeated as often as the picture's size asks for.
+    QwenVl(DynamicResolution),
 }
 
 impl Layout {
@@ -58,26 +65,31 @@ impl Layout {
         tokenizer: &Tokenizer,
     ) -> Result<Layout, Error> {
         let named = |key: &str, usual: &str| tokenizer.special(key).unwrap_or(usual).to_owned();
+        let dynamic = &config.vision_config.dynamic;
+        let usual = if dynamic.is_some() { "<|image_pad|>" } else { "<image>" };
         let family = match (config.model_type, &config.any_resolution) {
             (ModelType::Idefics3 | ModelType::SmolVlm, _) => Family::Idefics3 {
                 fake: named("fake_image_token", "<fake_token_around_image>"),
                 global: named("global_image_token", "<global-img>"),
             },
             (ModelType::Text, _) => Family::Text,
-            (_, None) => Family::Llava,
+            (_, None) => match dynamic {
+                Some(dynamic) => Family::QwenVl(dynamic.clone()),
+                None => Family::Llava,
+            },
             (_, Some(settings)) => Family::LlavaNext(settings.clone()),
         };
         let grid_side = match config.projector {
             ProjectorConfig::PixelShuffle { scale_factor } => {
                 config.vision_config.patches_per_side() / scale_factor.max(1)
             }
-            ProjectorConfig::Mlp { .. } => config.vision_config.patches_per_side(),
+            _ => config.vision_config.patches_per_side(),
         };
         let has_class = config.vision_config.kind == VisionKind::Clip;
         let drops_first = !matches!(family, Family::Idefics3 { .. })
             && config.vision_feature_select_strategy == SelectStrategy::Default;
         let layout = Layout {
-            image_token: named("image_token", "<image>"),
+            image_token: named("image_token", usual),
             image_token_id: config.image_token_id,
             tokens_per_tile: config.tokens_per_tile(),
             grid: (grid_side, grid_side),
@@ -85,6 +97,7 @@ impl Layout {
             family,
             image_kind: image_kind(config),
             image_size: config.vision_config.image_size as u32,
+            patch_size: config.vision_config.patch_size as u32,
         };
         layout.check_tokenizer(config, tokenizer)?;
         layout.check_count(files)?;
@@ -133,6 +146,11 @@ impl Layout {
         }
     }
 
+    /// Time, height and width of each of `n_tokens`, for decoders that turn by them.
+    pub fn position_ids(&self, n_tokens: usize, spans: &[ImageSpan]) -> Option<Vec<[u32; 3]>> {
+        matches!(self.family, Family::QwenVl(_)).then(|| qwen_vl::position_ids(n_tokens, spans))
+    }
+
     /// The messages with any picture token that was typed as text made harmless by a space.
     ///
     /// Errors: `Error::Processor` when pictures and `Part::Image`s differ in number.
@@ -168,6 +186,10 @@ impl Layout {
             let message = "image_grid_pinpoints are not those of config.json".to_owned();
             return Err(wrong(&file, message));
         }
+        if let Family::QwenVl(dynamic) = &self.family {
+            let found = qwen_vl::check(dynamic, self.patch_size, &images.settings);
+            return found.map_err(|message| wrong(&file, message));
+        }
         let probe = ::image::RgbImage::new(self.image_size, self.image_size);
         for tile in images.tiles(&probe).tiles {
             let (width, height) = tile.pixels.dimensions();
@@ -190,6 +212,11 @@ impl Layout {
             (Family::LlavaNext(settings), [view, ..]) => {
                 let mosaic = any_resolution::mosaic(tiles, self.grid.0, settings.max_tiles);
                 vec![self.piece(view, false), mosaic]
+            }
+            (Family::QwenVl(dynamic), each) => {
+                let merge_size = dynamic.spatial_merge_size;
+                let span = |tile| qwen_vl::span(tile, self.patch_size, merge_size);
+                each.iter().map(span).collect()
             }
             (_, each) => each.iter().map(|tile| self.piece(tile, false)).collect(),
         }
@@ -256,7 +283,9 @@ impl Layout {
             Family::LlavaNext(AnyResolution { max_tiles: Some(n), .. }) => {
                 ("vision_aspect_ratio", Value::from(format!("anyres_max_{n}")))
             }
-            Family::LlavaNext(_) | Family::Llava | Family::Text => return Ok(()),
+            Family::LlavaNext(_) | Family::Llava | Family::QwenVl(_) | Family::Text => {
+                return Ok(());
+            }
         };
         let name = "processor_config.json";
         let settings = files.json(name)?.unwrap_or_default();
@@ -278,6 +307,7 @@ fn image_kind(config: &Config) -> Kind {
         (ModelType::LlavaNext, _) => Kind::LlavaNext,
         (ModelType::Text, _) => Kind::Clip, // never asked
         (ModelType::LlavaOnevision, _) => Kind::LlavaOnevision,
+        (ModelType::Qwen2Vl | ModelType::Qwen2_5Vl | ModelType::Qwen3Vl, _) => Kind::Qwen2Vl,
     }
 }
 

@@ -31,14 +31,24 @@ pub enum Packing {
     /// Those of `tiles` (rows, columns) laid side by side, of which the middle `kept` (rows,
     /// columns) are brought to the span's grid; a newline token ends each row.
     Mosaic { tiles: (usize, usize), kept: (usize, usize) },
+    /// Those of one picture that keeps its shape, each made of `merge_size`² patches.
+    Patches { merge_size: usize },
 }
 
 impl ImageSpan {
     /// How many tiles the tokens are made of.
     pub fn n_tiles(&self) -> usize {
         match self.packing {
-            Packing::Tile { .. } => 1,
+            Packing::Tile { .. } | Packing::Patches { .. } => 1,
             Packing::Mosaic { tiles: (rows, cols), .. } => rows * cols,
+        }
+    }
+
+    /// How many rows of `pixel_values` the tokens are made of: tiles, or patches.
+    pub fn n_rows(&self) -> usize {
+        match self.packing {
+            Packing::Patches { merge_size } => self.grid.0 * self.grid.1 * merge_size.pow(2),
+            _ => self.n_tiles(),
         }
     }
 
@@ -46,7 +56,7 @@ impl ImageSpan {
     pub fn cell(&self, i: usize) -> Option<(usize, usize)> {
         let place = usize::try_from(i as i64 + self.first_cell).ok()?;
         let row_len = match self.packing {
-            Packing::Tile { .. } => self.grid.1.max(1),
+            Packing::Tile { .. } | Packing::Patches { .. } => self.grid.1.max(1),
             Packing::Mosaic { .. } => self.grid.1 + 1,
         };
         let (row, col) = (place / row_len, place % row_len);

@@ -3,6 +3,7 @@
 //! Why: a checkpoint spreads its vocabulary over several files, and a token missing here is a
 //! picture silently read as text there. Knows no prompts and no models, only ids and text.
 
+mod padded;
 mod stream;
 #[cfg(test)]
 mod tests;
@@ -13,11 +14,13 @@ use std::path::Path;
 use serde_json::Value;
 use tokenizers::AddedToken;
 
+pub use padded::{PaddedTexts, TextTokenizer};
 pub use stream::TextStream;
 
 use crate::{Checkpoint, Error};
 
 /// A tokenizer and its special tokens.
+#[derive(Clone)]
 pub struct Tokenizer {
     inner: tokenizers::Tokenizer,
     special: BTreeMap<String, String>,

@@ -3,12 +3,16 @@
 //! Why: checkpoints leave out what their image processor class takes for granted, and two classes
 //! take different things for granted. Knows the file, not what is done with the values.
 
+use std::path::Path;
+
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::decode::MAX_PIXELS;
+use super::dynamic::PatchSettings;
 use super::resample::Filter;
 use crate::config::any_resolution;
-use crate::{Checkpoint, Config, Error};
+use crate::{Checkpoint, Error};
 
 /// Which reference image processor a checkpoint asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,10 +25,14 @@ pub enum Kind {
     Llava,
     /// `SiglipImageProcessor`: squeezed to a square.
     Siglip,
+    /// `Siglip2ImageProcessor`: as many whole patches as fit, the aspect ratio nearly kept.
+    Siglip2,
     /// `LlavaNextImageProcessor`: a squeezed view, and tiles of an enlarged one.
     LlavaNext,
     /// `LlavaOnevisionImageProcessor`: as LLaVA-NeXT, but several pictures are padded to squares.
     LlavaOnevision,
+    /// `Qwen2VLImageProcessor`: whole patches of a picture that keeps its shape.
+    Qwen2Vl,
 }
 
 /// A target size, in pixels.
@@ -58,6 +66,12 @@ pub struct ImageSettings {
     pub do_pad: bool,
     /// LLaVA-NeXT and LLaVA-OneVision: height and width of each resolution that is cut, px.
     pub image_grid_pinpoints: Vec<[u32; 2]>,
+    /// SigLIP 2: the side of a patch, px.
+    pub patch_size: u32,
+    /// SigLIP 2: a picture becomes at most this many patches.
+    pub max_num_patches: u32,
+    /// Qwen2-VL: the patches, and the area that takes the place of `size`.
+    pub patches: Option<PatchSettings>,
     /// Factor on the 0..=255 values; `None` leaves them.
     pub rescale_factor: Option<f64>,
     /// Mean and standard deviation for each channel; `None` leaves the values.
@@ -81,12 +95,21 @@ struct Typed {
     crop_size: Option<Value>,
     do_pad: Option<bool>,
     image_grid_pinpoints: Option<Vec<[u32; 2]>>,
+    min_pixels: Option<u64>,
+    max_pixels: Option<u64>,
+    patch_size: Option<u32>,
+    max_num_patches: Option<u32>,
+    temporal_patch_size: Option<u32>,
+    merge_size: Option<u32>,
     do_rescale: Option<bool>,
     rescale_factor: Option<f64>,
     do_normalize: Option<bool>,
     image_mean: Option<Vec<f64>>,
     image_std: Option<Vec<f64>>,
 }
+
+/// Largest area a picture is ever resized to, px.
+const MAX_AREA: u64 = 1 << 26;
 
 const CLIP_MEAN: [f64; 3] = [0.481_454_66, 0.457_827_5, 0.408_210_73];
 const CLIP_STD: [f64; 3] = [0.268_629_54, 0.261_302_58, 0.275_777_11];
@@ -95,12 +118,13 @@ impl ImageSettings {
     /// Reads a model's `preprocessor_config.json`; `fallback` is the class when it names none.
     ///
     /// Errors: `Error::Processor` naming the file, the key and what is wrong with it.
-    pub(crate) fn load(files: &Checkpoint, config: &Config, fallback: Kind) -> Result<Self, Error> {
+    pub fn load(dir: &Path, fallback: Kind) -> Result<ImageSettings, Error> {
+        Self::read(&Checkpoint::open(dir)?, fallback)
+    }
+
+    pub(crate) fn read(files: &Checkpoint, fallback: Kind) -> Result<ImageSettings, Error> {
         let name = "preprocessor_config.json";
-        let json = match config.sees() {
-            true => files.required_json(name)?,
-            false => Value::Object(Default::default()), // never used
-        };
+        let json = files.required_json(name)?;
         Self::resolve(json, fallback).map_err(|message| Error::Processor {
             file: files.place(name).display().to_string(),
             message,
@@ -130,7 +154,7 @@ impl ImageSettings {
             },
         };
         let (mean, std) = match kind {
-            Kind::Idefics3 | Kind::Siglip => ([0.5; 3], [0.5; 3]),
+            Kind::Idefics3 | Kind::Siglip | Kind::Siglip2 => ([0.5; 3], [0.5; 3]),
             _ => (CLIP_MEAN, CLIP_STD),
         };
         let image_mean = triple("image_mean", typed.image_mean.as_deref(), mean)?;
@@ -140,6 +164,7 @@ impl ImageSettings {
         }
         let normalize = (image_mean.map(|v| v as f32), image_std.map(|v| v as f32));
         let factor = typed.rescale_factor.unwrap_or(1.0 / 255.0);
+        let patches = (kind == Kind::Qwen2Vl).then(|| patches(&typed)).transpose()?;
         let image_grid_pinpoints = typed.image_grid_pinpoints.unwrap_or_else(|| match kind {
             Kind::LlavaNext => any_resolution::llava_next_pinpoints(),
             Kind::LlavaOnevision => any_resolution::llava_onevision_pinpoints(),
@@ -161,10 +186,14 @@ impl ImageSettings {
                 kind => kind == Kind::LlavaOnevision,
             },
             image_grid_pinpoints,
+            patch_size: typed.patch_size.unwrap_or(16),
+            max_num_patches: typed.max_num_patches.unwrap_or(256),
+            patches,
             rescale_factor: typed.do_rescale.unwrap_or(true).then_some(factor),
             normalize: typed.do_normalize.unwrap_or(true).then_some(normalize),
             image_mean,
         };
+        settings.check_patches()?;
         settings.check_tiles()?;
         Ok(settings)
     }
@@ -175,6 +204,16 @@ impl ImageSettings {
             Size::ShortestEdge(side) | Size::LongestEdge(side) => side,
             Size::Exact { height, .. } => height,
         }
+    }
+
+    /// A row of patches is a picture, too, and no larger than one may be.
+    fn check_patches(&self) -> Result<(), String> {
+        let (patch, n) = (u64::from(self.patch_size), u64::from(self.max_num_patches));
+        let n_pixels = patch.saturating_mul(patch).saturating_mul(n);
+        if self.kind == Kind::Siglip2 && !(1..=MAX_PIXELS).contains(&n_pixels) {
+            return Err(format!("max_num_patches: {n} patches of {patch} pixels are no picture"));
+        }
+        Ok(())
     }
 
     /// The reference would resize and crop the tiles of other sizes once more.
@@ -205,18 +244,48 @@ fn kind(typed: &Typed, fallback: Kind) -> Result<Kind, String> {
         "CLIPImageProcessor" | "CLIPFeatureExtractor" => Ok(Kind::Clip),
         "LlavaImageProcessor" => Ok(Kind::Llava),
         "SiglipImageProcessor" => Ok(Kind::Siglip),
+        "Siglip2ImageProcessor" => Ok(Kind::Siglip2),
         "LlavaNextImageProcessor" => Ok(Kind::LlavaNext),
         "LlavaOnevisionImageProcessor" => Ok(Kind::LlavaOnevision),
+        "Qwen2VLImageProcessor" => Ok(Kind::Qwen2Vl),
         _ => Err(format!("image_processor_type: {name} is not one this program knows")),
     }
 }
 
+/// Qwen2-VL's settings; `size` names areas there, and older files `min_pixels` and `max_pixels`.
+fn patches(typed: &Typed) -> Result<PatchSettings, String> {
+    let side = |key: &str, typed: Option<u32>, default: u32| match typed.unwrap_or(default) {
+        0 => Err(format!("{key}: must be at least 1")),
+        side if side > 1024 => Err(format!("{key}: {side} is more than 1024")),
+        side => Ok(side),
+    };
+    let area = |key: &str| typed.size.as_ref().and_then(|size| size.get(key)?.as_u64());
+    let (least, most) = (area("shortest_edge"), area("longest_edge"));
+    let settings = PatchSettings {
+        patch_size: side("patch_size", typed.patch_size, 14)?,
+        temporal_patch_size: side("temporal_patch_size", typed.temporal_patch_size, 2)?,
+        merge_size: side("merge_size", typed.merge_size, 2)?,
+        min_pixels: typed.min_pixels.or(least).unwrap_or(56 * 56),
+        max_pixels: typed.max_pixels.or(most).unwrap_or(28 * 28 * 1280),
+    };
+    let (least, most) = (settings.min_pixels, settings.max_pixels);
+    let token = u64::from(settings.token_side()).pow(2);
+    if least > most || most < token || most > MAX_AREA {
+        return Err(format!(
+            "min_pixels, max_pixels: {least} to {most} is no range of areas between one token's, \
+             {token}, and {MAX_AREA}"
+        ));
+    }
+    Ok(settings)
+}
+
 fn resolve_size(kind: Kind, typed: Option<&Value>) -> Result<Size, String> {
+    let typed = typed.filter(|_| kind != Kind::Qwen2Vl);
     let Some(value) = typed else {
         return Ok(match kind {
             Kind::Idefics3 => Size::LongestEdge(4 * 364),
-            Kind::Clip | Kind::Llava | Kind::LlavaNext => Size::ShortestEdge(224),
-            Kind::Siglip => Size::Exact { height: 224, width: 224 },
+            Kind::Clip | Kind::Llava | Kind::LlavaNext | Kind::Qwen2Vl => Size::ShortestEdge(224),
+            Kind::Siglip | Kind::Siglip2 => Size::Exact { height: 224, width: 224 },
             Kind::LlavaOnevision => Size::Exact { height: 384, width: 384 },
         });
     };
@@ -236,7 +305,11 @@ fn resolve_size(kind: Kind, typed: Option<&Value>) -> Result<Size, String> {
 }
 
 fn resolve_filter(kind: Kind, typed: Option<u32>) -> Result<Filter, String> {
-    let number = typed.unwrap_or(if kind == Kind::Idefics3 { 1 } else { 3 });
+    let number = typed.unwrap_or(match kind {
+        Kind::Idefics3 => 1,
+        Kind::Siglip2 => 2,
+        _ => 3,
+    });
     Filter::from_pillow(number).ok_or_else(|| format!("resample: {number} is no filter"))
 }
 
