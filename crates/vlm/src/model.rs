@@ -88,12 +88,12 @@ impl Vlm {
         Self::from_tensors(&config, Checkpoint::open(dir)?.tensors(device)?, Compute::F32)
     }
 
-    /// Whether the weights of a model folder are whole and fit its `config.json`, unread.
+    /// Whether the weights of a model are whole and fit its `config.json`, unread.
     ///
     /// Errors: as [`Vlm::load`].
     pub fn check(dir: &Path) -> Result<(), Error> {
         let config = Config::load(dir)?;
-        let mut tensors = TensorMap::open(dir, &Device::Cpu)?;
+        let mut tensors = Checkpoint::open(dir)?.tensors(&Device::Cpu)?;
         let tied = family::of(&config).adopt(&config, &mut tensors);
         let mut plan = Loader::new(tensors.dry(), Compute::F32).quantized(Quantization::Q8_0, None);
         Self::build(&config, &mut plan, tied)?;

@@ -91,7 +91,8 @@ fn whole(
     (current, how): (Option<&Path>, vlm::Quantization),
 ) {
     let folder = there.model();
-    let read = |name: &str| std::fs::read_to_string(folder.join(name)).ok();
+    let files = vlm::Checkpoint::open(folder).ok();
+    let read = |name: &str| Some(files.as_ref()?.json(name).ok()??.to_string());
     let (config, preprocessor) = (read("config.json"), read("preprocessor_config.json"));
     if let Ok(exact) = fit::exact(model.parameters, config.as_deref(), preprocessor.as_deref(), how)
     {
