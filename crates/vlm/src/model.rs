@@ -93,7 +93,7 @@ impl Vlm {
     /// Errors: as [`Vlm::load`].
     pub fn check(dir: &Path) -> Result<(), Error> {
         let config = Config::load(dir)?;
-        let mut tensors = TensorMap::open(dir, &Device::Cpu)?;
+        let mut tensors = Checkpoint::open(dir)?.tensors(&Device::Cpu)?;
         let tied = family::of(&config).adopt(&config, &mut tensors);
         let mut plan = Loader::new(tensors.dry(), Compute::F32).quantized(Quantization::Q8_0, None);
         Self::build(&config, &mut plan, tied)?;

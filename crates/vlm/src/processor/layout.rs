@@ -1,8 +1,8 @@
 //! How a family writes a picture into the prompt, and where its tokens end up.
 //!
 //! Follows transformers' `processing_{idefics3,smolvlm,llava,llava_next,llava_onevision}.py` and
-//! `processing_{qwen2_vl,qwen2_5_vl,qwen3_vl,blip_2,instructblip}.py`. Knows the number of tokens of
-//! a tile from the network's sizes, and refuses a folder whose files disagree about it.
+//! `processing_{qwen2_vl,qwen2_5_vl,qwen3_vl,blip_2,instructblip}.py`. Knows the number of tokens
+//! of a tile from the network's sizes, and refuses a folder whose files disagree about it.
 
 mod any_resolution;
 mod qwen_vl;
