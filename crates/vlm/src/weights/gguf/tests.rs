@@ -62,7 +62,8 @@ fn blocks_stay_what_they_are_when_packed() {
 fn a_file_cut_anywhere_is_refused() {
     let whole = std::fs::read(formats("gguf")).expect("formats");
     assert!(parse(&whole).is_ok());
-    for n in (0..whole.len() - 32).step_by(7) {
+    // The last tensor is of a format that is not known here, so nor is where it ends.
+    for n in (0..whole.len() - 288).step_by(7) {
         let reason = parse(&whole[..n]).err().unwrap_or_else(|| panic!("{n} bytes accepted"));
         assert!(reason.contains("cut short") || reason.contains("not a GGUF"), "{n}: {reason}");
     }
@@ -80,8 +81,9 @@ fn a_lying_file_is_refused_or_read_within_its_bytes() {
             bytes[at..at + 8].copy_from_slice(&lie);
             let Ok((_, tensors)) = parse(&bytes) else { continue };
             for (name, entry) in tensors {
-                let n = entry.dims.iter().product::<usize>();
-                assert!(super::format(entry.kind).is_none() || n <= 64 * bytes.len(), "{name}");
+                let Some(kind) = super::format(entry.kind) else { continue };
+                let size = super::byte_len(&entry.dims, kind).expect("a size");
+                assert!(entry.at + size <= bytes.len(), "{name}");
             }
         }
     }
