@@ -18,11 +18,11 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-from families import idefics3, llava
+from families import idefics3, llava, mllama
 from reference import compute, draw, randomise
 
 HERE = Path(__file__).resolve().parent
-CASES = idefics3.CASES | llava.CASES
+CASES = idefics3.CASES | llava.CASES | mllama.CASES
 
 
 def make(name, build):

@@ -102,6 +102,8 @@ def randomise(model, seed):
         noise = torch.randn_like(parameter)
         if name.endswith("image_newline"):
             parameter.data = 0.8 * noise
+        elif "gate" in name.split(".")[-1]:
+            parameter.data = 0.8 + 0.3 * noise
         elif parameter.ndim == 1:
             centre = 1.0 if "norm" in name and name.endswith("weight") else 0.0
             parameter.data = centre + 0.2 * noise
@@ -111,12 +113,16 @@ def randomise(model, seed):
 
 
 def listen(projector, seen):
-    """Copies what goes into and out of the projector; the hooks return nothing."""
+    """Copies what goes into and out of the projector, tile by tile; the hooks return nothing."""
+    def keep(name, states):
+        states = states.detach().clone()
+        seen.setdefault(name, states.reshape(-1, *states.shape[-2:]))
+
     def before(_, inputs):
-        seen.setdefault("vision_features", inputs[0].detach().clone())
+        keep("vision_features", inputs[0])
 
     def after(_, __, output):
-        seen.setdefault("image_embeds", output.detach().clone())
+        keep("image_embeds", output)
 
     return [projector.register_forward_pre_hook(before), projector.register_forward_hook(after)]
 

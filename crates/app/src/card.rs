@@ -57,6 +57,7 @@ fn family(config: &Config) -> &'static str {
         ModelType::Llava => "LLaVA",
         ModelType::LlavaNext => "LLaVA-NeXT",
         ModelType::LlavaOnevision => "LLaVA-OneVision",
+        ModelType::Mllama => "Llama-3.2-Vision",
     }
 }
 

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use candle_core::{Device, Tensor};
 use vlm::processor::{Inputs, Message, Processor};
-use vlm::{Config, Mask, Positions, Probe, Vlm};
+use vlm::{Config, KvCache, Mask, Positions, Probe, Vlm};
 
 use crate::problem::Problem;
 
@@ -44,13 +44,16 @@ impl Forward {
             return Err(Problem::new("the prompt has no place for a picture", "Leave it plain."));
         };
         let vlm = Vlm::load(&self.model, &Device::Cpu)?;
-        let vision_features = vlm.vision_features(pixel_values)?;
+        let vision_features = vlm.vision_features(pixel_values, &inputs.image_spans)?;
         let image_embeds = vlm.project(&vision_features)?;
         let packed = vlm.pack(&image_embeds, &inputs.image_spans)?;
-        let embeds = vlm.merge(&inputs.input_ids, &packed)?;
+        let mut cache = KvCache::new();
+        let visible = vec![inputs.cross_attention_mask];
+        let embeds = vlm.fuse(&inputs.input_ids, &packed, visible, &mut cache)?;
         let positions = Positions::From(0);
         let mut probe = Probe::none();
-        let hidden = vlm.forward(&embeds, &positions, &Mask::Causal, None, &mut probe)?;
+        let hidden =
+            vlm.forward(&embeds, &positions, &Mask::Causal, Some(&mut cache), &mut probe)?;
         let logits = vlm.logits(&hidden)?;
         let ids: Vec<i64> = inputs.input_ids.iter().map(|&id| i64::from(id)).collect();
         let n_tokens = ids.len();
@@ -72,13 +75,6 @@ impl Forward {
             return Ok(processor.prepare(&messages, &[image])?);
         }
         let tiled = [processor.images.tiles(&image)];
-        let prompt = processor.layout.expand(&self.prompt, &tiled)?;
-        let tokenizer = &processor.tokenizer;
-        let begins = tokenizer.special("bos_token").is_some_and(|bos| prompt.starts_with(bos));
-        let input_ids = tokenizer.encode_with(&prompt, !begins)?;
-        let image_spans = processor.layout.spans(&input_ids, &tiled)?;
-        let tiles: Vec<_> = tiled[0].tiles.iter().collect();
-        let pixel_values = Some(processor.images.pixel_values(&tiles)?);
-        Ok(Inputs { input_ids, pixel_values, image_spans, prompt })
+        Ok(processor.prepare_prompt(&self.prompt, &tiled)?)
     }
 }

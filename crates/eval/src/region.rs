@@ -44,7 +44,7 @@ impl Regions {
         scene: &Scene,
     ) -> Result<Vec<usize>, Error> {
         let (pixel_values, _) = processor.pixel_values(&scene.image)?;
-        let features = vlm.vision_features(&pixel_values)?; // (1, P, D_v)
+        let features = vlm.vision_features(&pixel_values, &[])?; // (1, P, D_v)
         let (_, n_patches, _) = features.dims3().map_err(vlm::Error::from)?;
         let (side, width) = (n_patches.isqrt(), scene.image.width() as f32);
         let weights = |bbox: [u32; 4]| pooling_weights(bbox.map(|v| v as f32), side, width);

@@ -7,6 +7,7 @@
 pub mod any_resolution;
 pub mod fields;
 pub mod generation;
+pub mod mllama;
 pub mod text;
 pub mod vision;
 
@@ -22,6 +23,7 @@ use crate::model::nn::Activation;
 pub use any_resolution::AnyResolution;
 use fields::Fields;
 pub use generation::GenerationConfig;
+pub use mllama::TileConfig;
 pub use text::{RopeScaling, TextConfig};
 pub use vision::{VisionConfig, VisionKind};
 
@@ -33,6 +35,7 @@ pub enum ModelType {
     Llava,
     LlavaNext,
     LlavaOnevision,
+    Mllama,
 }
 
 /// Which of the vision encoder's positions the projector receives (LLaVA).
@@ -52,6 +55,8 @@ pub enum ProjectorConfig {
     PixelShuffle { scale_factor: usize },
     /// LLaVA: linear, activation, linear.
     Mlp { hidden_act: Activation, bias: bool },
+    /// Llama-3.2-Vision: one linear map with bias.
+    Linear,
 }
 
 /// Everything `config.json` says about the network.
@@ -97,13 +102,15 @@ impl Config {
             "llava" => ModelType::Llava,
             "llava_next" => ModelType::LlavaNext,
             "llava_onevision" => ModelType::LlavaOnevision,
+            "mllama" => ModelType::Mllama,
             found => {
-                let supported = "idefics3, smolvlm, llava, llava_next, llava_onevision";
+                let supported = "idefics3, smolvlm, llava, llava_next, llava_onevision, mllama";
                 return Err(unsupported("model_type", found, supported));
             }
         };
         let config = match model_type {
             ModelType::Idefics3 | ModelType::SmolVlm => idefics3(&fields, model_type)?,
+            ModelType::Mllama => mllama::config(&fields)?,
             _ => llava(&fields, model_type)?,
         };
         config.check()?;
@@ -115,16 +122,30 @@ impl Config {
         let side = self.vision_config.patches_per_side();
         match self.projector {
             ProjectorConfig::PixelShuffle { scale_factor } => (side / scale_factor).pow(2),
-            ProjectorConfig::Mlp { .. } => match self.vision_feature_select_strategy {
-                SelectStrategy::Full => self.vision_config.n_positions(),
-                SelectStrategy::Default => self.vision_config.n_positions() - 1,
-            },
+            ProjectorConfig::Mlp { .. } | ProjectorConfig::Linear => {
+                match self.vision_feature_select_strategy {
+                    SelectStrategy::Full => self.vision_config.n_positions(),
+                    SelectStrategy::Default => self.vision_config.n_positions() - 1,
+                }
+            }
         }
     }
 
     /// Width of what the projector receives: the vision width, once for each selected layer.
     pub fn vision_feature_size(&self) -> usize {
-        self.vision_config.hidden_size * self.vision_feature_layer.len().max(1)
+        let n_layers = match &self.vision_config.tiles {
+            Some(tiles) => 1 + tiles.intermediate_layers_indices.len(),
+            None => self.vision_feature_layer.len().max(1),
+        };
+        self.vision_config.hidden_size * n_layers
+    }
+
+    /// The decoder's layers whose attention may be evidence: those that see pictures.
+    pub fn evidence_layers(&self) -> Vec<usize> {
+        match self.text_config.cross_attention_layers.as_slice() {
+            [] => (0..self.text_config.num_hidden_layers).collect(),
+            layers => layers.to_vec(),
+        }
     }
 
     fn check(&self) -> Result<(), Error> {
@@ -139,6 +160,10 @@ impl Config {
             && scale_factor == 0
         {
             return Err(Error::config("scale_factor", "must be at least 1"));
+        }
+        if self.vision_config.tiles.is_some() != self.text_config.has_cross_attention() {
+            let message = "must be mllama_text_model for mllama, and for no other family";
+            return Err(Error::config("text_config.model_type", message));
         }
         match &self.any_resolution {
             Some(any_resolution) => any_resolution.check(self),

@@ -10,9 +10,12 @@ pub mod nn;
 
 pub mod attention;
 mod encoder_layer;
+mod gate;
 mod loader;
+mod mlp;
 mod rotary;
 
+mod cross_attention;
 pub mod dual_encoder;
 mod family;
 pub mod kv_cache;
@@ -28,6 +31,7 @@ use candle_core::{D, Device, Tensor};
 use crate::config::{Config, VisionKind};
 use crate::error::{Context, Error};
 use crate::probe::Probe;
+use crate::processor::ImageSpan;
 use crate::weights::TensorMap;
 use crate::weights::packed::{PackedFile, Quantization};
 use kv_cache::KvCache;
@@ -166,8 +170,16 @@ impl Vlm {
     /// `pixel_values (N, C, S, S)` → what the projector receives, `(N, P, D_v)`.
     ///
     /// Idefics3 and SmolVLM pad a batch with tiles of zeros; those are left out, as in
-    /// `get_image_features`, so `N` may shrink.
-    pub fn vision_features(&self, pixel_values: &Tensor) -> Result<Tensor, Error> {
+    /// `get_image_features`, so `N` may shrink. Llama-3.2-Vision fills each picture up with empty
+    /// tiles, so `N` may grow; it alone reads `spans`, which say what canvases the tiles lie on.
+    pub fn vision_features(
+        &self,
+        pixel_values: &Tensor,
+        spans: &[ImageSpan],
+    ) -> Result<Tensor, Error> {
+        if self.config.text_config.has_cross_attention() {
+            return self.vision_encoder.tiled_features(pixel_values, &packing::canvases(spans));
+        }
         if self.config.vision_config.kind == VisionKind::Idefics3 {
             let real = without_padding_tiles(pixel_values)?;
             return self.vision_encoder.forward(&real, None);
@@ -199,9 +211,13 @@ impl Vlm {
     }
 
     /// `pixel_values (N, C, S, S)` → `image_embeds (N, T_img, D)`, each tile for itself;
-    /// [`Vlm::pack`] makes picture tokens of them.
-    pub fn encode_images(&self, pixel_values: &Tensor) -> Result<Tensor, Error> {
-        self.project(&self.vision_features(pixel_values)?)
+    /// [`Vlm::pack`] makes picture tokens of them. For `spans` see [`Vlm::vision_features`].
+    pub fn encode_images(
+        &self,
+        pixel_values: &Tensor,
+        spans: &[ImageSpan],
+    ) -> Result<Tensor, Error> {
+        self.project(&self.vision_features(pixel_values, spans)?)
     }
 
     /// `input_ids (B, T)` u32 → `(B, T, D)`. Errors on an id outside the vocabulary.
@@ -290,7 +306,7 @@ impl Vlm {
     }
 
     fn check_ids(&self, input_ids: &[u32]) -> Result<(), Error> {
-        let vocab_size = self.config.text_config.vocab_size;
+        let vocab_size = self.config.text_config.n_embeddings();
         match input_ids.iter().find(|&&id| id as usize >= vocab_size) {
             None => Ok(()),
             Some(&id) => Err(Error::TokenId { id, vocab_size }),

@@ -21,7 +21,7 @@ use candle_core::Tensor;
 pub use chat::{ChatTemplate, Message, Part, Role};
 pub use image::{ImageProcessor, Tile, Tiles};
 pub use layout::Layout;
-pub use span::{ImageSpan, Packing};
+pub use span::{ImageSpan, Packing, Visible};
 pub use tokenizer::{TextStream, Tokenizer};
 
 use crate::{Config, Error};
@@ -34,6 +34,8 @@ pub struct Inputs {
     pub input_ids: Vec<u32>,
     /// (N, C, S, S): the tiles of all pictures in order; `None` without pictures.
     pub pixel_values: Option<Tensor>,
+    /// Which positions see which picture, one for each; empty where pictures become tokens.
+    pub cross_attention_mask: Vec<Visible>,
     /// Where the pictures' tokens are, which tiles they are made of and what they show.
     pub image_spans: Vec<ImageSpan>,
     /// The text whose tokens `input_ids` are, picture tokens written out.
@@ -72,15 +74,22 @@ impl Processor {
     /// The same for pictures that were cut into tiles before.
     pub fn prepare_tiled(&self, messages: &[Message], tiled: &[Tiles]) -> Result<Inputs, Error> {
         let messages = self.layout.plain(messages, tiled.len())?;
-        let prompt = self.layout.expand(&self.chat.render(&messages)?, tiled)?;
+        self.prepare_prompt(&self.chat.render(&messages)?, tiled)
+    }
+
+    /// The same for a conversation that was rendered before, with a placeholder for each picture.
+    pub fn prepare_prompt(&self, rendered: &str, tiled: &[Tiles]) -> Result<Inputs, Error> {
+        let prompt = self.layout.expand(rendered, tiled)?;
         // A template that writes the first token itself must not get it twice.
-        let begins = self.tokenizer.special("bos_token").is_some_and(|bos| prompt.starts_with(bos));
+        let bos = self.tokenizer.special("bos_token");
+        let begins = bos.is_some_and(|bos| rendered.starts_with(bos));
         let input_ids = self.tokenizer.encode_with(&prompt, !begins)?;
+        let cross_attention_mask = self.layout.cross_attention_mask(&input_ids, tiled);
         let image_spans = self.layout.spans(&input_ids, tiled)?;
         let tiles: Vec<&Tile> = tiled.iter().flat_map(|tiled| &tiled.tiles).collect();
         let pixel_values =
             if tiles.is_empty() { None } else { Some(self.images.pixel_values(&tiles)?) };
-        Ok(Inputs { input_ids, pixel_values, image_spans, prompt })
+        Ok(Inputs { input_ids, pixel_values, cross_attention_mask, image_spans, prompt })
     }
 
     /// One picture alone: `pixel_values` (N, C, S, S) and the tiles they were made of.

@@ -37,23 +37,32 @@ fn spans_cover_the_picture_tokens() {
         let processor = Processor::load(&case.dir, &config).expect(&case.name);
         let inputs = processor.prepare(&case.messages, &case.images).expect(&case.name);
         let image_token = config.image_token_id;
-        let n_tokens = inputs.input_ids.iter().filter(|id| **id == image_token).count();
+        let n_pictured = inputs.input_ids.iter().filter(|id| **id == image_token).count();
+        let seen = inputs.cross_attention_mask.iter().inspect(|visible| {
+            assert_eq!(inputs.input_ids[visible.tokens.start], image_token, "{}", case.name);
+        });
+        let n_seen: usize = seen.map(|visible| visible.states.len()).sum();
+        let has_tokens = inputs.cross_attention_mask.is_empty();
+        let n_tokens = if has_tokens { n_pictured } else { n_seen };
         let spans = &inputs.image_spans;
         let covered: usize = spans.iter().map(|span| span.tokens.len()).sum();
         assert_eq!(covered, n_tokens, "{}", case.name);
         for span in spans {
             assert!(span.image < case.images.len(), "{}", case.name);
             let n_cells = (span.grid.0 * span.grid.1) as i64;
-            let n_newlines = match span.packing {
+            let n_blank = match span.packing {
                 Packing::Tile { newline } => usize::from(newline),
                 Packing::Mosaic { .. } => span.grid.0,
+                Packing::CrossAttention { row_len, .. } => row_len * row_len - n_cells as usize,
             };
-            let n_shown = (span.tokens.len() - n_newlines) as i64;
+            let n_shown = (span.tokens.len() - n_blank) as i64;
             assert_eq!(n_shown + span.first_cell, n_cells, "{}", case.name);
             let blank = (0..span.tokens.len()).filter(|i| span.pixel_box(*i).is_none()).count();
-            assert_eq!(blank, n_newlines, "{}", case.name);
-            let mut ids = inputs.input_ids[span.tokens.clone()].iter();
-            assert!(ids.all(|id| *id == image_token), "{}", case.name);
+            assert_eq!(blank, n_blank, "{}", case.name);
+            if has_tokens {
+                let mut ids = inputs.input_ids[span.tokens.clone()].iter();
+                assert!(ids.all(|id| *id == image_token), "{}", case.name);
+            }
         }
     }
 }
@@ -100,17 +109,19 @@ fn pixel(
     n_patches: usize,
 ) -> Rgb<u8> {
     let side = tiles[0].pixels.width() as f32;
-    let (n_tiles, kept, n_cells) = match span.packing {
-        Packing::Tile { .. } => ((1, 1), span.grid, span.grid.0),
-        Packing::Mosaic { tiles, kept } => (tiles, kept, n_patches),
+    let whole = (n_patches, n_patches);
+    let (n_tiles, kept, shown, n_cells) = match span.packing {
+        Packing::Tile { .. } => ((1, 1), span.grid, span.grid, span.grid.0),
+        Packing::Mosaic { tiles, kept } => (tiles, kept, span.grid, n_patches),
+        Packing::CrossAttention { .. } => ((1, 1), whole, whole, n_patches),
     };
     let middle = |at: usize, n_tiles: usize, kept: usize, shown: usize| {
         let margin = (n_tiles * n_cells - kept) / 2;
         let place = margin as f32 + (at as f32 + 0.5) * kept as f32 / shown as f32;
         place * side / n_cells as f32
     };
-    let x = middle(col, n_tiles.1, kept.1, span.grid.1);
-    let y = middle(row, n_tiles.0, kept.0, span.grid.0);
+    let x = middle(col, n_tiles.1, kept.1, shown.1);
+    let y = middle(row, n_tiles.0, kept.0, shown.0);
     let tile = (y / side) as usize * n_tiles.1 + (x / side) as usize;
     *tiles[tile].pixels.get_pixel((x % side) as u32, (y % side) as u32)
 }

@@ -43,6 +43,33 @@ fn published_preprocessor_settings_are_read() {
     assert_eq!((tiles.rows, tiles.cols, tiles.tiles.len()), (3, 4, 13));
 }
 
+/// Llama-3.2-Vision's settings, published under the names of another program.
+#[test]
+fn published_canvas_settings_cut_pictures() {
+    let Some(folder) = material("processors/onnxruntime-extensions/processor/mllama") else {
+        return;
+    };
+    let text = std::fs::read_to_string(folder.join("llama_3_image.json")).expect("settings");
+    let json: serde_json::Value = serde_json::from_str(&text).expect("settings");
+    let theirs = &json["processor"]["transforms"][1]["operation"]["attrs"];
+    let ours = serde_json::json!({
+        "image_processor_type": json["processor"]["name"],
+        "size": {"height": theirs["size"][0], "width": theirs["size"][1]},
+        "max_image_tiles": theirs["max_image_tiles"],
+        "rescale_factor": theirs["rescale/rescale_factor"],
+        "image_mean": theirs["normalize/mean"],
+        "image_std": theirs["normalize/std"],
+    });
+    let settings = ImageSettings::parse(&ours.to_string(), Kind::Clip).expect("settings");
+    assert_eq!((settings.kind, settings.filter), (Kind::Mllama, Filter::Bilinear));
+    let processor = ImageProcessor { settings };
+    for (size, canvas) in [((800, 600), (2, 2)), ((560, 560), (1, 1)), ((2000, 500), (1, 4))] {
+        let tiles = processor.tiles(&RgbImage::new(size.0, size.1));
+        assert_eq!((tiles.rows, tiles.cols), canvas, "{size:?}");
+        assert!(tiles.tiles.iter().all(|tile| tile.pixels.dimensions() == (560, 560)));
+    }
+}
+
 #[test]
 fn published_chat_templates_render() {
     let Some(folder) = material("processors") else { return };
@@ -73,6 +100,16 @@ fn published_chat_templates_render() {
     let llava = std::fs::read_to_string(folder.join("chat-templates-axolotl/llava.jinja"));
     let llava = render(&llava.expect("llava.jinja"));
     assert!(llava.contains("What is this?") && llava.contains("<image>"), "{llava}");
+    let vision =
+        std::fs::read_to_string(folder.join("chat-templates-axolotl/llama3_2_vision.jinja"));
+    let vision = render(&vision.expect("llama3_2_vision.jinja"));
+    assert_eq!(
+        vision,
+        "<s><|start_header_id|>user<|end_header_id|>\n\n<|image|>What is this?<|eot_id|>\
+         <|start_header_id|>assistant<|end_header_id|>\n\nA dog.<|eot_id|>\
+         <|start_header_id|>user<|end_header_id|>\n\nWhich colour?<|eot_id|>\
+         <|start_header_id|>assistant<|end_header_id|>\n\n"
+    );
     let strings = render(&json("chat-templates-mistralrs/vicuna.json"));
     assert!(strings.contains("<image>\nWhat is this?"), "{strings}");
 }

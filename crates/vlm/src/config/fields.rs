@@ -134,6 +134,12 @@ impl<'a> Fields<'a> {
         Ok(found.unwrap_or_else(|| vec![default]))
     }
 
+    /// A list of indices.
+    pub fn indices(&self, key: &str) -> Result<Option<Vec<usize>>, Error> {
+        let index = |v: &Value| v.as_u64().map(|n| n as usize);
+        self.parsed(key, "a list of indices", |v| v.as_array()?.iter().map(index).collect())
+    }
+
     /// A list of pairs of numbers.
     pub fn pairs(&self, key: &str) -> Result<Option<Vec<[u32; 2]>>, Error> {
         let number = |v: &Value| v.as_u64().and_then(|n| u32::try_from(n).ok());

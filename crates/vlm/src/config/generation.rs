@@ -31,6 +31,7 @@ impl GenerationConfig {
         let text = fields.object("text_config")?;
         let default = match text.str("model_type", "llama")? {
             "qwen2" => Vec::new(),
+            "mllama_text_model" => vec![128_001],
             _ => vec![2],
         };
         let eos = fields.token_ids("eos_token_id")?;

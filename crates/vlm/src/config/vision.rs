@@ -1,10 +1,11 @@
-//! `vision_config`: the vision encoder's sizes, for CLIP, SigLIP and Idefics3/SmolVLM towers.
+//! `vision_config`: the vision encoder's sizes, for CLIP, SigLIP, Idefics3/SmolVLM and
+//! Llama-3.2-Vision towers.
 //!
-//! Defaults are those of transformers 4.57.1, which differ between the three. It does not know
+//! Defaults are those of transformers 4.57.1, which differ between them. It does not know
 //! how images become `pixel_values`.
 
 use super::fields::Fields;
-use super::{ModelType, unsupported};
+use super::{ModelType, TileConfig, unsupported};
 use crate::error::Error;
 use crate::model::nn::Activation;
 
@@ -17,6 +18,9 @@ pub enum VisionKind {
     Siglip,
     /// SigLIP with positions by fractional coordinates (`Idefics3VisionTransformer`).
     Idefics3,
+    /// CLIP whose positions depend on the canvas, with layers between tiles
+    /// (`MllamaVisionModel`).
+    Mllama,
 }
 
 /// Sizes of the vision encoder, named as in `vision_config`.
@@ -34,6 +38,8 @@ pub struct VisionConfig {
     pub patch_size: usize,
     pub hidden_act: Activation,
     pub layer_norm_eps: f64,
+    /// Llama-3.2-Vision only.
+    pub tiles: Option<TileConfig>,
 }
 
 /// What a key of `vision_config` means when it is missing.
@@ -99,6 +105,18 @@ const IDEFICS3: Defaults = Defaults {
     ..SIGLIP
 };
 
+const MLLAMA: Defaults = Defaults {
+    kind: VisionKind::Mllama,
+    hidden_size: 1280,
+    intermediate_size: 5120,
+    num_hidden_layers: 32,
+    num_attention_heads: 16,
+    image_size: 448,
+    patch_size: 14,
+    hidden_act: "gelu",
+    layer_norm_eps: 1e-5,
+};
+
 impl VisionConfig {
     /// The tower of an Idefics3 or SmolVLM model, whatever its `model_type` says.
     pub(crate) fn idefics3(fields: &Fields) -> Result<Self, Error> {
@@ -125,14 +143,30 @@ impl VisionConfig {
         }
     }
 
+    /// The tower of a Llama-3.2-Vision model.
+    pub(crate) fn mllama(fields: &Fields, tiles: TileConfig) -> Result<Self, Error> {
+        // `MllamaVisionConfig` writes two of the keys under names of its own.
+        let default = Defaults {
+            num_attention_heads: fields.size("attention_heads", MLLAMA.num_attention_heads)?,
+            layer_norm_eps: fields.f64("norm_eps", MLLAMA.layer_norm_eps)?,
+            ..MLLAMA
+        };
+        Ok(VisionConfig { tiles: Some(tiles), ..Self::read(fields, &default)? })
+    }
+
     /// Patches along one side of an `image_size` square.
     pub fn patches_per_side(&self) -> usize {
         self.image_size / self.patch_size
     }
 
-    /// Rows of the position embedding: the patches, and CLIP's class token.
+    /// Rows of the position embedding: the patches, and the class token where there is one.
     pub fn n_positions(&self) -> usize {
-        self.patches_per_side().pow(2) + usize::from(self.kind == VisionKind::Clip)
+        self.patches_per_side().pow(2) + usize::from(self.has_class_token())
+    }
+
+    /// Whether the first position is a class token.
+    pub fn has_class_token(&self) -> bool {
+        matches!(self.kind, VisionKind::Clip | VisionKind::Mllama)
     }
 
     pub fn head_dim(&self) -> usize {
@@ -151,6 +185,7 @@ impl VisionConfig {
             patch_size: fields.size("patch_size", default.patch_size)?,
             hidden_act: fields.activation("hidden_act", default.hidden_act)?,
             layer_norm_eps: fields.f64("layer_norm_eps", default.layer_norm_eps)?,
+            tiles: None,
         };
         if config.hidden_size % config.num_attention_heads != 0 {
             let heads = config.num_attention_heads;

@@ -10,7 +10,7 @@ use image::RgbImage;
 
 use super::Cancel;
 use crate::processor::{ImageSpan, Inputs};
-use crate::{Error, Vlm};
+use crate::{Error, KvCache, Vlm};
 
 /// Tiles encoded in one pass: bounds memory, and how long cancelling waits.
 const TILES_AT_ONCE: usize = 4;
@@ -18,10 +18,13 @@ const TILES_AT_ONCE: usize = 4;
 /// Encoded pictures by the hash of their content and of how they were laid out.
 #[derive(Default)]
 pub(super) struct Pictures {
-    /// `(tokens, D)` of each picture: those of its spans in order.
+    /// `(tokens, D)` of each picture: those of its spans in order; its cross-attention states where
+    /// it becomes no tokens.
     encoded: HashMap<u64, Tensor>,
     /// The hash of each picture of the current prompt.
     current: Vec<u64>,
+    /// The hash of each picture that the cache's cross-attention states are of.
+    looked_at: Vec<u64>,
 }
 
 impl Pictures {
@@ -33,6 +36,16 @@ impl Pictures {
         let current = self.current.clone();
         self.encoded.retain(|hash, _| current.contains(hash));
         let mut keys: Vec<u64> = inputs.input_ids.iter().map(|&id| u64::from(id)).collect();
+        if let Some(first) = inputs.cross_attention_mask.first() {
+            // What stands before all pictures sees all of them.
+            for key in &mut keys[..first.tokens.start] {
+                *key = hash_of((*key, &current)) | 1 << 63;
+            }
+            for (visible, hash) in inputs.cross_attention_mask.iter().zip(&current) {
+                keys[visible.tokens.start] = hash | 1 << 63;
+            }
+            return keys;
+        }
         for (span_idx, span) in inputs.image_spans.iter().enumerate() {
             for (i, position) in span.tokens.clone().enumerate() {
                 keys[position] = hash_of((current[span.image], span_idx, i)) | 1 << 63;
@@ -50,6 +63,10 @@ impl Pictures {
         cancel: &Cancel,
     ) -> Result<Tensor, Error> {
         let ids = &inputs.input_ids[from..];
+        if vlm.config.text_config.has_cross_attention() {
+            let ids = Tensor::from_slice(ids, (1, ids.len()), vlm.device())?;
+            return vlm.embed_tokens(&ids);
+        }
         let mut rows = Vec::new();
         let mut next_of_image = vec![0; self.current.len()];
         for span in &inputs.image_spans {
@@ -71,6 +88,31 @@ impl Pictures {
         vlm.merge(ids, &rows)
     }
 
+    /// Sets in `cache` what the cross-attention layers see: the pictures of the prompt, unless the
+    /// cache has the same ones already.
+    pub fn look_at(
+        &mut self,
+        vlm: &Vlm,
+        inputs: &Inputs,
+        cache: &mut KvCache,
+        cancel: &Cancel,
+    ) -> Result<(), Error> {
+        if self.current != self.looked_at {
+            for image in 0..self.current.len() {
+                self.encode(vlm, inputs, image, cancel)?;
+            }
+            let states: Vec<&Tensor> =
+                self.current.iter().map(|hash| &self.encoded[hash]).collect();
+            match states.is_empty() {
+                true => cache.look_away(),
+                false => vlm.look_at(cache, &Tensor::cat(&states, 0)?.unsqueeze(0)?)?,
+            }
+            self.looked_at = self.current.clone();
+        }
+        cache.set_visible(vec![inputs.cross_attention_mask.clone()]);
+        Ok(())
+    }
+
     /// Encodes the tiles of one picture, unless they are known.
     fn encode(
         &mut self,
@@ -89,11 +131,14 @@ impl Pictures {
         let spans = spans_of(inputs, image);
         let n_tiles: usize = spans.iter().map(ImageSpan::n_tiles).sum();
         let mut tiles = Vec::new();
-        for start in (0..n_tiles).step_by(TILES_AT_ONCE) {
+        // Tiles that see each other are encoded together.
+        let together = vlm.config.vision_config.tiles.as_ref().map(|_| n_tiles);
+        let at_once = together.unwrap_or(TILES_AT_ONCE).max(1);
+        for start in (0..n_tiles).step_by(at_once) {
             cancel.check()?;
-            let n = TILES_AT_ONCE.min(n_tiles - start);
+            let n = at_once.min(n_tiles - start);
             let piece = pixel_values.narrow(0, first + start, n)?.to_device(vlm.device())?;
-            tiles.push(vlm.encode_images(&piece)?); // (N, T_img, D)
+            tiles.push(vlm.encode_images(&piece, &spans)?); // (N, T_img, D)
         }
         let packed = vlm.pack(&Tensor::cat(&tiles, 0)?, &spans)?; // (tokens, D)
         self.encoded.insert(hash, packed);

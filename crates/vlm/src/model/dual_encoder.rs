@@ -13,7 +13,7 @@ use candle_core::{D, DType, Device, Tensor};
 use serde::Serialize;
 
 use super::attention::padding_mask;
-use super::encoder_layer::{EncoderLayer, EncoderSizes};
+use super::encoder_layer::{self, EncoderLayer, EncoderSizes};
 use super::loader::Loader;
 use super::nn::{Activation, Compute, Embedding, LayerNorm, Linear};
 use crate::config::fields::Fields;
@@ -126,6 +126,7 @@ impl TextTower {
             num_attention_heads: config.num_attention_heads,
             hidden_act: Activation::GeluPytorchTanh,
             layer_norm_eps: eps,
+            naming: &encoder_layer::CLIP,
         };
         let tokens = "text_tower.embeddings.token_embedding";
         let positions = "text_tower.embeddings.position_embedding";

@@ -1,4 +1,5 @@
-//! The decoder: Llama, Qwen2 and Mistral, which differ only in biases and windows.
+//! The decoder: Llama, Qwen2 and Mistral, which differ only in biases and windows, and that of
+//! Llama-3.2-Vision, with layers between that look at pictures.
 //!
 //! It receives embeddings, not token ids, so that image embeddings enter the same way as words.
 //! It does not know where they came from, nor how the next token is chosen.
@@ -9,9 +10,11 @@
 use candle_core::Tensor;
 
 use super::attention::{attend, causal_mask, merge_heads, split_heads};
+use super::cross_attention::{CrossAttentionLayer, CrossAttentionStates};
 use super::kv_cache::KvCache;
 use super::loader::Loader;
-use super::nn::{Activation, Attend, Embedding, Linear, Projections, RmsNorm, rope, swiglu};
+use super::mlp::Mlp;
+use super::nn::{Attend, Embedding, Linear, Projections, RmsNorm, rope};
 use super::rotary::{Angles, Rotary};
 use super::{Mask, Positions};
 use crate::config::TextConfig;
@@ -21,11 +24,31 @@ use crate::probe::Probe;
 /// The decoder and its output head.
 pub struct LanguageModel {
     pub embed_tokens: Embedding,
-    layers: Vec<DecoderLayer>,
+    layers: Vec<Layer>,
     norm: RmsNorm,
     lm_head: Linear,
     rotary: Rotary,
     config: TextConfig,
+}
+
+enum Layer {
+    SelfAttention(DecoderLayer),
+    CrossAttention(CrossAttentionLayer),
+}
+
+impl Layer {
+    fn load(
+        loader: &mut Loader,
+        prefix: &str,
+        layer_idx: usize,
+        config: &TextConfig,
+    ) -> Result<Self, Error> {
+        let prefix = format!("{prefix}.layers.{layer_idx}");
+        match config.cross_attention_layers.contains(&layer_idx) {
+            false => Ok(Layer::SelfAttention(DecoderLayer::load(loader, &prefix, config)?)),
+            true => Ok(Layer::CrossAttention(CrossAttentionLayer::load(loader, &prefix, config)?)),
+        }
+    }
 }
 
 /// What every layer of one forward pass shares.
@@ -43,11 +66,11 @@ impl LanguageModel {
         tied: bool,
     ) -> Result<Self, Error> {
         let (v, d) = (config.vocab_size, config.hidden_size);
-        let embed_tokens = loader.token_embedding(&format!("{prefix}.embed_tokens"), v, d)?;
-        let name = |i: usize| format!("{prefix}.layers.{i}");
+        let n_rows = config.n_embeddings();
+        let embed_tokens = loader.token_embedding(&format!("{prefix}.embed_tokens"), n_rows, d)?;
         let layers = loader.decoder(|loader| {
             let layers = 0..config.num_hidden_layers;
-            layers.map(|i| DecoderLayer::load(loader, &name(i), config)).collect::<Result<_, _>>()
+            layers.map(|i| Layer::load(loader, prefix, i, config)).collect::<Result<_, _>>()
         })?;
         let norm = loader.rms_norm(&format!("{prefix}.norm"), d, config.rms_norm_eps)?;
         let lm_head = match tied {
@@ -65,6 +88,15 @@ impl LanguageModel {
         self.layers.len()
     }
 
+    /// What the cross-attention layers make of `states (B, S, D)`.
+    pub(super) fn look_at(&self, states: &Tensor) -> Result<CrossAttentionStates, Error> {
+        let layers = self.layers.iter().enumerate().filter_map(|(layer_idx, layer)| match layer {
+            Layer::SelfAttention(_) => None,
+            Layer::CrossAttention(layer) => Some((layer_idx, layer)),
+        });
+        CrossAttentionStates::new(layers, states)
+    }
+
     /// `inputs_embeds (B, T, D)` → hidden states after the final norm `(B, T, D)`.
     pub(super) fn forward(
         &self,
@@ -80,15 +112,28 @@ impl LanguageModel {
         let pass = Pass { angles, mask };
         let full = causal_mask(t, n_past, None, device)?;
         let windowed = causal_mask(t, n_past, self.config.sliding_window, device)?;
+        let states = cache.as_ref().and_then(|cache| cache.cross_attention.clone());
+        let seen = states.as_ref().map(|states| states.mask(t, n_past, device)).transpose()?;
         let mut x = inputs_embeds.clone();
         for (layer_idx, layer) in self.layers.iter().enumerate() {
             let causal = match self.config.window_of(layer_idx) {
                 None => full.as_ref(),
                 Some(_) => windowed.as_ref(),
             };
-            let cache = cache.as_deref_mut().map(|cache| (layer_idx, cache));
-            let (y, weights) =
-                layer.forward(&x, (&pass, causal), cache, probe.wants_attention(layer_idx))?;
+            let rows = probe.wants_attention(layer_idx);
+            let (y, weights) = match layer {
+                Layer::SelfAttention(layer) => {
+                    let cache = cache.as_deref_mut().map(|cache| (layer_idx, cache));
+                    layer.forward(&x, (&pass, causal), cache, rows)?
+                }
+                Layer::CrossAttention(layer) => {
+                    let states = states.as_ref().and_then(|states| states.layer(layer_idx));
+                    match states.zip(seen.as_ref()) {
+                        Some((states, seen)) => layer.forward(&x, states, seen, rows)?,
+                        None => continue, // without pictures it is left out
+                    }
+                }
+            };
             if let Some(weights) = weights {
                 probe.offer_attention(layer_idx, weights);
             }
@@ -107,15 +152,13 @@ impl LanguageModel {
     }
 }
 
-/// `x + attention(norm(x))`, then `x + swiglu(norm(x))`.
+/// `x + attention(norm(x))`, then `x + mlp(norm(x))`.
 struct DecoderLayer {
     input_layernorm: RmsNorm,
     qkv_proj: Projections<3>,
     o_proj: Linear,
     post_attention_layernorm: RmsNorm,
-    gate_up_proj: Projections<2>,
-    down_proj: Linear,
-    hidden_act: Activation,
+    mlp: Mlp,
     n_heads: usize,
     n_kv_heads: usize,
 }
@@ -125,20 +168,15 @@ impl DecoderLayer {
         let (d, eps) = (config.hidden_size, config.rms_norm_eps);
         let q = config.num_attention_heads * config.head_dim;
         let kv = config.num_key_value_heads * config.head_dim;
-        let wide = config.intermediate_size;
         let attn = format!("{prefix}.self_attn");
-        let mlp = format!("{prefix}.mlp");
         let norm2 = format!("{prefix}.post_attention_layernorm");
         let qkv = [("q_proj", q), ("k_proj", kv), ("v_proj", kv)];
-        let gate_up = [("gate_proj", wide), ("up_proj", wide)];
         Ok(DecoderLayer {
             input_layernorm: loader.rms_norm(&format!("{prefix}.input_layernorm"), d, eps)?,
             qkv_proj: loader.projections(&attn, qkv, (d, config.qkv_bias))?,
             o_proj: loader.linear(&format!("{attn}.o_proj"), (d, q), config.o_bias)?,
             post_attention_layernorm: loader.rms_norm(&norm2, d, eps)?,
-            gate_up_proj: loader.projections(&mlp, gate_up, (d, config.mlp_bias))?,
-            down_proj: loader.linear(&format!("{mlp}.down_proj"), (d, wide), config.mlp_bias)?,
-            hidden_act: config.hidden_act,
+            mlp: Mlp::load(loader, prefix, config)?,
             n_heads: config.num_attention_heads,
             n_kv_heads: config.num_key_value_heads,
         })
@@ -172,8 +210,6 @@ impl DecoderLayer {
         let (out, weights) = attend((&q, &k, &v), &how, rows)?;
         let x = (x + self.o_proj.forward(&merge_heads(&out)?)?)?;
         let h = self.post_attention_layernorm.forward(&x)?;
-        let [gate, up] = self.gate_up_proj.forward(&h)?;
-        let mlp = self.down_proj.forward(&swiglu(&gate, &up, self.hidden_act)?)?;
-        Ok(((x + mlp)?, weights))
+        Ok(((x + self.mlp.forward(&h)?)?, weights))
     }
 }

@@ -13,10 +13,14 @@ use crate::error::Error;
 use crate::processor::{ImageSpan, Packing};
 
 impl Vlm {
-    /// `image_embeds (N, T_img, D)` of the tiles of `spans` in order → `(image tokens, D)`.
+    /// `image_embeds (N, T_img, D)` of the tiles of `spans` in order → `(image tokens, D)`; where
+    /// they become no tokens, the cross-attention states `(S, D)`, those of empty tiles too.
     ///
     /// Errors: other tiles than the spans are made of; newline tokens without a parameter.
     pub fn pack(&self, image_embeds: &Tensor, spans: &[ImageSpan]) -> Result<Tensor, Error> {
+        if self.config.text_config.has_cross_attention() {
+            return Ok(image_embeds.flatten(0, 1)?);
+        }
         let d = self.config.text_config.hidden_size;
         let n_tiles: usize = spans.iter().map(ImageSpan::n_tiles).sum();
         let wrong = |expected: String| Error::Shape {
@@ -40,6 +44,9 @@ impl Vlm {
                     }
                 }
                 Packing::Mosaic { .. } if span.tokens.is_empty() => {}
+                Packing::CrossAttention { .. } => {
+                    return Err(Error::config("model_type", "has no cross-attention layers"));
+                }
                 Packing::Mosaic { tiles: (rows, cols), kept } => {
                     let side = tiles.dim(1)?.isqrt();
                     if side * side != tiles.dim(1)? {
@@ -65,6 +72,19 @@ impl Vlm {
         })?;
         Ok(newline.broadcast_left((n, 1))?.contiguous()?)
     }
+}
+
+/// Rows and columns of the canvas of each picture whose tiles are seen by cross-attention layers.
+pub(super) fn canvases(spans: &[ImageSpan]) -> Vec<(usize, usize)> {
+    let mut canvases = Vec::new();
+    let mut next = 0;
+    while let Some(ImageSpan { packing: Packing::CrossAttention { canvas, .. }, .. }) =
+        spans.get(next)
+    {
+        canvases.push(*canvas);
+        next += (canvas.0 * canvas.1).max(1);
+    }
+    canvases
 }
 
 /// `(R·C, p², D)` row by row → `(R·p, C·p, D)`

@@ -1,7 +1,8 @@
 //! Vision features to token embeddings of the language model.
 //!
 //! LLaVA: linear, activation, linear. Idefics3 and SmolVLM: neighbouring patches folded together
-//! (pixel shuffle), then one linear map. It does not know where the embeddings go.
+//! (pixel shuffle), then one linear map. Llama-3.2-Vision: one linear map. It does not know where
+//! the embeddings go.
 //!
 //! Shapes: `N` tiles, `P` patches, `D_v` vision width, `T_img` tokens of a tile, `D` hidden size.
 
@@ -16,6 +17,7 @@ use crate::error::Error;
 pub enum Projector {
     PixelShuffle { scale_factor: usize, proj: Linear },
     Mlp { linear_1: Linear, act: Activation, linear_2: Linear },
+    Linear(Linear),
 }
 
 impl Projector {
@@ -27,6 +29,9 @@ impl Projector {
                 let name = format!("{prefix}.modality_projection.proj");
                 let proj = loader.linear(&name, (d, d_v * scale_factor * scale_factor), false)?;
                 Ok(Projector::PixelShuffle { scale_factor, proj })
+            }
+            ProjectorConfig::Linear => {
+                Ok(Projector::Linear(loader.linear(prefix, (d, d_v), true)?))
             }
             ProjectorConfig::Mlp { hidden_act, bias } => Ok(Projector::Mlp {
                 linear_1: loader.linear(&format!("{prefix}.linear_1"), (d, d_v), bias)?,
@@ -42,6 +47,7 @@ impl Projector {
             Projector::PixelShuffle { scale_factor, proj } => {
                 Ok(proj.forward(&pixel_shuffle(features, *scale_factor)?)?)
             }
+            Projector::Linear(linear) => Ok(linear.forward(features)?),
             Projector::Mlp { linear_1, act, linear_2 } => {
                 Ok(linear_2.forward(&act.apply(&linear_1.forward(features)?)?)?)
             }

@@ -1,15 +1,18 @@
-//! Pixels to patch features: CLIP, SigLIP and Idefics3/SmolVLM vision transformers.
+//! Pixels to patch features: CLIP, SigLIP and Idefics3/SmolVLM vision transformers; `mllama` that
+//! of Llama-3.2-Vision.
 //!
-//! The three differ in four switches: the class token and `pre_layrnorm` (CLIP), the patch bias
-//! (the others) and how positions are numbered (Idefics3). It does not know how images were cut
-//! into tiles, nor what becomes of the features.
+//! The first three differ in four switches: the class token and `pre_layrnorm` (CLIP), the patch
+//! bias (the others) and how positions are numbered (Idefics3). It does not know how images were
+//! cut into tiles, nor what becomes of the features.
 //!
 //! Shapes: `N` images or tiles, `C` channels, `P` patches (and the class token), `D` hidden size.
+
+mod mllama;
 
 use candle_core::{Device, Tensor};
 
 use super::attention::MASKED;
-use super::encoder_layer::{EncoderLayer, EncoderSizes};
+use super::encoder_layer::{CLIP, EncoderLayer, EncoderSizes, Naming};
 use super::loader::Loader;
 use super::nn::{Compute, Embedding, LayerNorm, Linear, Weight};
 use crate::config::{VisionConfig, VisionKind};
@@ -25,6 +28,7 @@ pub struct VisionEncoder {
     pre_layrnorm: Option<LayerNorm>,
     layers: Vec<EncoderLayer>,
     post_layernorm: LayerNorm,
+    tiles: Option<mllama::Tiles>,
     config: VisionConfig,
     compute: Compute,
 }
@@ -38,6 +42,9 @@ impl VisionEncoder {
         prefix: &str,
         config: &VisionConfig,
     ) -> Result<Self, Error> {
+        if let Some(tiles) = &config.tiles {
+            return mllama::load(loader, prefix, (config, tiles));
+        }
         let (d, p, eps) = (config.hidden_size, config.patch_size, config.layer_norm_eps);
         let is_clip = config.kind == VisionKind::Clip;
         let embeddings = format!("{prefix}.embeddings");
@@ -64,8 +71,12 @@ impl VisionEncoder {
             class_embedding,
             position_embedding,
             pre_layrnorm,
-            layers: load_layers(loader, prefix, config)?,
+            layers: {
+                let prefix = format!("{prefix}.encoder");
+                load_layers(loader, &prefix, (config, &CLIP), config.num_hidden_layers)?
+            },
             post_layernorm: loader.layer_norm(&format!("{prefix}.post_layernorm"), d, eps)?,
+            tiles: None,
             config: config.clone(),
             compute: loader.compute,
         })
@@ -110,17 +121,7 @@ impl VisionEncoder {
     /// Patches, class token and positions: what the first layer receives, `(N, P, D)`.
     fn embed(&self, pixel_values: &Tensor, extents: PatchExtents) -> Result<Tensor, Error> {
         let (n, rows, cols) = self.check(pixel_values)?;
-        let patches = unfold(pixel_values, self.config.patch_size)?; // (N, P, C·p·p)
-        let d = self.config.hidden_size;
-        let weight = self.patch_embedding.reshape((d, patches.dim(2)?))?;
-        let bias = self.patch_bias.clone();
-        let weight = Weight::Dense(weight);
-        let linear = Linear { weight, bias, compute: self.compute };
-        let mut x = linear.forward(&patches)?; // (N, P, D)
-        if let Some(class) = &self.class_embedding {
-            let class = class.reshape((1, 1, d))?.broadcast_as((n, 1, d))?.contiguous()?;
-            x = Tensor::cat(&[&class, &x], 1)?; // (N, 1 + P, D)
-        }
+        let x = self.with_class(self.embed_patches(pixel_values)?)?; // (N, P, D)
         let positions = match self.config.kind {
             VisionKind::Idefics3 => {
                 let ids = self.position_ids(n, (rows, cols), extents, x.device())?;
@@ -133,6 +134,23 @@ impl VisionEncoder {
             Some(norm) => Ok(norm.forward(&x)?),
             None => Ok(x),
         }
+    }
+
+    /// `(N, C, S, S)` → `(N, P, D)`
+    fn embed_patches(&self, pixel_values: &Tensor) -> Result<Tensor, Error> {
+        let patches = unfold(pixel_values, self.config.patch_size)?; // (N, P, C·p·p)
+        let weight = self.patch_embedding.reshape((self.config.hidden_size, patches.dim(2)?))?;
+        let bias = self.patch_bias.clone();
+        let linear = Linear { weight: Weight::Dense(weight), bias, compute: self.compute };
+        Ok(linear.forward(&patches)?)
+    }
+
+    /// The class token, where there is one, before the patches `(N, P, D)`.
+    fn with_class(&self, x: Tensor) -> Result<Tensor, Error> {
+        let Some(class) = &self.class_embedding else { return Ok(x) };
+        let (n, _, d) = x.dims3()?;
+        let class = class.reshape((1, 1, d))?.broadcast_as((n, 1, d))?.contiguous()?;
+        Ok(Tensor::cat(&[&class, &x], 1)?) // (N, 1 + P, D)
     }
 
     /// Image count, and rows and columns of patches.
@@ -220,7 +238,8 @@ impl VisionEncoder {
 fn load_layers(
     loader: &mut Loader,
     prefix: &str,
-    config: &VisionConfig,
+    (config, naming): (&VisionConfig, &'static Naming),
+    n_layers: usize,
 ) -> Result<Vec<EncoderLayer>, Error> {
     let sizes = EncoderSizes {
         hidden_size: config.hidden_size,
@@ -228,10 +247,10 @@ fn load_layers(
         num_attention_heads: config.num_attention_heads,
         hidden_act: config.hidden_act,
         layer_norm_eps: config.layer_norm_eps,
+        naming,
     };
-    let layers = 0..config.num_hidden_layers;
-    let name = |i: usize| format!("{prefix}.encoder.layers.{i}");
-    layers.map(|i| EncoderLayer::load(loader, &name(i), &sizes)).collect()
+    let name = |i: usize| format!("{prefix}.layers.{i}");
+    (0..n_layers).map(|i| EncoderLayer::load(loader, &name(i), &sizes)).collect()
 }
 
 /// `(N, C, S, S)` → `(N, P, C·p·p)`: each patch as one row, so that the convolution of stride

@@ -206,7 +206,7 @@ fn find(dir: &Path, tokenizer: &Tokenizer, model: ModelType) -> Result<(String, 
         ModelType::Idefics3 | ModelType::SmolVlm => IDEFICS3_TEMPLATE,
         ModelType::Llava => LLAVA_TEMPLATE,
         // Each of their decoders was taught another one.
-        ModelType::LlavaNext | ModelType::LlavaOnevision => {
+        ModelType::LlavaNext | ModelType::LlavaOnevision | ModelType::Mllama => {
             let file = dir.join("chat_template.jinja").display().to_string();
             let message = "is missing; take the one that came with these weights".to_owned();
             return Err(Error::Processor { file, message });

@@ -1,17 +1,18 @@
 //! How a family writes a picture into the prompt, and where its tokens end up.
 //!
-//! Follows transformers' `processing_{idefics3,smolvlm,llava,llava_next,llava_onevision}.py`. Knows
-//! the number of tokens of a tile from the network's sizes, and refuses a folder whose files
-//! disagree about it.
+//! Follows transformers' `processing_{idefics3,smolvlm,llava,llava_next,llava_onevision}.py`, and
+//! `mllama` that of Llama-3.2-Vision. Knows the number of tokens of a tile from the network's sizes,
+//! and refuses a folder whose files disagree about it.
 
 mod any_resolution;
+mod mllama;
 
 use std::path::Path;
 
 use serde_json::Value;
 
 use super::image::{ImageProcessor, Kind, Tile, Tiles};
-use super::span::{ImageSpan, Packing};
+use super::span::{ImageSpan, Packing, Visible};
 use super::tokenizer::Tokenizer;
 use super::{Message, Part};
 use crate::Error;
@@ -45,6 +46,9 @@ enum Family {
     Llava,
     /// The same: for a view of the whole picture, then for its tiles side by side.
     LlavaNext(AnyResolution),
+    /// One image token for each picture, whose patches are seen elsewhere; `bos`, where the
+    /// tokenizer has one, begins the words.
+    Mllama { states: mllama::States, bos: Option<String> },
 }
 
 impl Layout {
@@ -59,6 +63,13 @@ impl Layout {
                 fake: named("fake_image_token", "<fake_token_around_image>"),
                 global: named("global_image_token", "<global-img>"),
             },
+            (ModelType::Mllama, _) => Family::Mllama {
+                states: mllama::States {
+                    max_tiles: config.vision_config.tiles.as_ref().map_or(1, |t| t.max_num_tiles),
+                    side: config.vision_config.patches_per_side(),
+                },
+                bos: tokenizer.special("bos_token").map(str::to_owned),
+            },
             (_, None) => Family::Llava,
             (_, Some(settings)) => Family::LlavaNext(settings.clone()),
         };
@@ -66,13 +77,18 @@ impl Layout {
             ProjectorConfig::PixelShuffle { scale_factor } => {
                 config.vision_config.patches_per_side() / scale_factor.max(1)
             }
-            ProjectorConfig::Mlp { .. } => config.vision_config.patches_per_side(),
+            ProjectorConfig::Mlp { .. } | ProjectorConfig::Linear => {
+                config.vision_config.patches_per_side()
+            }
         };
-        let has_class = config.vision_config.kind == VisionKind::Clip;
+        let has_class = config.vision_config.has_class_token();
         let drops_first = !matches!(family, Family::Idefics3 { .. })
             && config.vision_feature_select_strategy == SelectStrategy::Default;
         let layout = Layout {
-            image_token: named("image_token", "<image>"),
+            image_token: match &family {
+                Family::Mllama { .. } => named("image_token", "<|image|>"),
+                _ => named("image_token", "<image>"),
+            },
             image_token_id: config.image_token_id,
             tokens_per_tile: config.tokens_per_tile(),
             grid: (grid_side, grid_side),
@@ -93,6 +109,10 @@ impl Layout {
 
     /// Replaces each placeholder of `prompt` by the tokens of its picture.
     pub fn expand(&self, prompt: &str, tiled: &[Tiles]) -> Result<String, Error> {
+        let prompt = match &self.family {
+            Family::Mllama { bos: Some(bos), .. } => mllama::begin(prompt, bos, &self.image_token),
+            _ => prompt.into(),
+        };
         let pieces: Vec<&str> = prompt.split(self.image_token.as_str()).collect();
         if pieces.len() != tiled.len() + 1 {
             let (found, n_images) = (pieces.len() - 1, tiled.len());
@@ -112,6 +132,13 @@ impl Layout {
         let ids = input_ids.iter().enumerate();
         let positions: Vec<usize> =
             ids.filter(|(_, id)| **id == self.image_token_id).map(|(at, _)| at).collect();
+        if let Family::Mllama { states, .. } = self.family {
+            let spans = tiled.iter().enumerate().flat_map(|(i, tiles)| states.spans(i, tiles));
+            return match positions.len() == tiled.len() {
+                true => Ok(spans.collect()),
+                false => Err(Error::ImageTokens { tokens: positions.len(), embeds: tiled.len() }),
+            };
+        }
         let mut spans = Vec::new();
         let mut taken = 0;
         for (image, tiles) in tiled.iter().enumerate() {
@@ -125,6 +152,14 @@ impl Layout {
         match taken == positions.len() {
             true => Ok(spans),
             false => Err(Error::ImageTokens { tokens: positions.len(), embeds: taken }),
+        }
+    }
+
+    /// Which positions see which picture, where pictures become no tokens.
+    pub fn cross_attention_mask(&self, input_ids: &[u32], tiled: &[Tiles]) -> Vec<Visible> {
+        match self.family {
+            Family::Mllama { states, .. } => states.visible(input_ids, self.image_token_id, tiled),
+            _ => Vec::new(),
         }
     }
 
@@ -155,6 +190,12 @@ impl Layout {
             && settings.image_grid_pinpoints != images.settings.image_grid_pinpoints
         {
             let message = "image_grid_pinpoints are not those of config.json".to_owned();
+            return Err(wrong(&file, message));
+        }
+        if let Family::Mllama { states, .. } = self.family
+            && states.max_tiles != images.settings.max_image_tiles
+        {
+            let message = format!("max_image_tiles is not {}, as in config.json", states.max_tiles);
             return Err(wrong(&file, message));
         }
         let probe = ::image::RgbImage::new(self.image_size, self.image_size);
@@ -197,9 +238,13 @@ impl Layout {
 
     /// `get_image_prompt_string` of the processors.
     fn picture(&self, tiles: &Tiles) -> String {
-        let Family::Idefics3 { fake, global } = &self.family else {
-            let n_tokens = self.pieces(tiles).iter().map(|span| span.tokens.len()).sum();
-            return self.image_token.repeat(n_tokens);
+        let (fake, global) = match &self.family {
+            Family::Idefics3 { fake, global } => (fake, global),
+            Family::Mllama { .. } => return self.image_token.clone(),
+            Family::Llava | Family::LlavaNext(_) => {
+                let n_tokens = self.pieces(tiles).iter().map(|span| span.tokens.len()).sum();
+                return self.image_token.repeat(n_tokens);
+            }
         };
         let run = self.image_token.repeat(self.tokens_per_tile);
         let mut text = String::new();
@@ -226,7 +271,7 @@ impl Layout {
             );
             return Err(wrong("tokenizer.json", message));
         }
-        let (have, fit) = (tokenizer.vocab_size(), config.text_config.vocab_size);
+        let (have, fit) = (tokenizer.vocab_size(), config.text_config.n_embeddings());
         if have > fit {
             let message = format!(
                 "has {have} tokens, but the model knows {fit}; \
@@ -243,7 +288,7 @@ impl Layout {
             Family::LlavaNext(AnyResolution { max_tiles: Some(n), .. }) => {
                 ("vision_aspect_ratio", Value::from(format!("anyres_max_{n}")))
             }
-            Family::LlavaNext(_) | Family::Llava => return Ok(()),
+            Family::LlavaNext(_) | Family::Llava | Family::Mllama { .. } => return Ok(()),
         };
         let path = dir.join("processor_config.json");
         if !path.exists() {
@@ -266,6 +311,7 @@ fn image_kind(config: &Config) -> Kind {
         (ModelType::Llava, _) => Kind::Siglip,
         (ModelType::LlavaNext, _) => Kind::LlavaNext,
         (ModelType::LlavaOnevision, _) => Kind::LlavaOnevision,
+        (ModelType::Mllama, _) => Kind::Mllama,
     }
 }
 

@@ -10,9 +10,10 @@ use std::ops::Range;
 pub struct ImageSpan {
     /// Which of the conversation's pictures.
     pub image: usize,
-    /// Positions in `input_ids`, one for each embedding.
+    /// Positions in `input_ids`, one for each embedding; under cross attention, places among the
+    /// cross-attention states. In both cases places among what the evidence layers look at.
     pub tokens: Range<usize>,
-    /// Rows and columns of tokens that show a part of the picture.
+    /// Rows and columns of tokens that show a part of the picture; padding does not.
     pub grid: (usize, usize),
     /// -1 where the first token is a class token, 1 where the checkpoint drops the first patch of
     /// a tower without one, else 0.
@@ -31,13 +32,27 @@ pub enum Packing {
     /// Those of `tiles` (rows, columns) laid side by side, of which the middle `kept` (rows,
     /// columns) are brought to the span's grid; a newline token ends each row.
     Mosaic { tiles: (usize, usize), kept: (usize, usize) },
+    /// Those of one tile become no tokens: cross-attention layers see them, beside those of the
+    /// other tiles of the `canvas` (rows, columns). `row_len`: patches in a row of the tile, of
+    /// which the first ones are the grid.
+    CrossAttention { canvas: (usize, usize), row_len: usize },
+}
+
+/// Which rows of text see which cross-attention states: what `cross_attention_mask` of transformers
+/// has 1 for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Visible {
+    /// Positions in `input_ids`; without end where everything that follows the prompt sees them.
+    pub tokens: Range<usize>,
+    /// Those of the real tiles of one picture.
+    pub states: Range<usize>,
 }
 
 impl ImageSpan {
     /// How many tiles the tokens are made of.
     pub fn n_tiles(&self) -> usize {
         match self.packing {
-            Packing::Tile { .. } => 1,
+            Packing::Tile { .. } | Packing::CrossAttention { .. } => 1,
             Packing::Mosaic { tiles: (rows, cols), .. } => rows * cols,
         }
     }
@@ -48,6 +63,7 @@ impl ImageSpan {
         let row_len = match self.packing {
             Packing::Tile { .. } => self.grid.1.max(1),
             Packing::Mosaic { .. } => self.grid.1 + 1,
+            Packing::CrossAttention { row_len, .. } => row_len.max(1),
         };
         let (row, col) = (place / row_len, place % row_len);
         (row < self.grid.0 && col < self.grid.1).then_some((row, col))

@@ -27,6 +27,8 @@ pub enum Kind {
     LlavaNext,
     /// `LlavaOnevisionImageProcessor`: as LLaVA-NeXT, but several pictures are padded to squares.
     LlavaOnevision,
+    /// `MllamaImageProcessor`: tiles of a canvas.
+    Mllama,
 }
 
 /// A target size, in pixels.
@@ -60,6 +62,8 @@ pub struct ImageSettings {
     pub do_pad: bool,
     /// LLaVA-NeXT and LLaVA-OneVision: height and width of each resolution that is cut, px.
     pub image_grid_pinpoints: Vec<[u32; 2]>,
+    /// Llama-3.2-Vision: most tiles of a canvas.
+    pub max_image_tiles: usize,
     /// Factor on the 0..=255 values; `None` leaves them.
     pub rescale_factor: Option<f64>,
     /// Mean and standard deviation for each channel; `None` leaves the values.
@@ -83,6 +87,7 @@ struct Typed {
     crop_size: Option<Value>,
     do_pad: Option<bool>,
     image_grid_pinpoints: Option<Vec<[u32; 2]>>,
+    max_image_tiles: Option<usize>,
     do_rescale: Option<bool>,
     rescale_factor: Option<f64>,
     do_normalize: Option<bool>,
@@ -123,7 +128,7 @@ impl ImageSettings {
             },
         };
         let (mean, std) = match kind {
-            Kind::Idefics3 | Kind::Siglip => ([0.5; 3], [0.5; 3]),
+            Kind::Idefics3 | Kind::Siglip | Kind::Mllama => ([0.5; 3], [0.5; 3]),
             _ => (CLIP_MEAN, CLIP_STD),
         };
         let image_mean = triple("image_mean", typed.image_mean.as_deref(), mean)?;
@@ -154,6 +159,7 @@ impl ImageSettings {
                 kind => kind == Kind::LlavaOnevision,
             },
             image_grid_pinpoints,
+            max_image_tiles: typed.max_image_tiles.unwrap_or(4),
             rescale_factor: typed.do_rescale.unwrap_or(true).then_some(factor),
             normalize: typed.do_normalize.unwrap_or(true).then_some(normalize),
             image_mean,
@@ -172,7 +178,7 @@ impl ImageSettings {
 
     /// The reference would resize and crop the tiles of other sizes once more.
     fn check_tiles(&self) -> Result<(), String> {
-        if !matches!(self.kind, Kind::LlavaNext | Kind::LlavaOnevision) {
+        if !matches!(self.kind, Kind::LlavaNext | Kind::LlavaOnevision | Kind::Mllama) {
             return Ok(());
         }
         let side = self.tile_side();
@@ -184,6 +190,13 @@ impl ImageSettings {
         }
         if self.kind == Kind::LlavaNext && !exact(self.crop_size) {
             return Err(format!("crop_size: is not {side} x {side} as size is"));
+        }
+        if self.kind == Kind::Mllama {
+            return match (self.do_resize, self.max_image_tiles) {
+                (false, _) => Err("do_resize: must be true".into()),
+                (_, 0) => Err("max_image_tiles: must be at least 1".into()),
+                _ => Ok(()),
+            };
         }
         any_resolution::check_pinpoints(&self.image_grid_pinpoints, side)
             .map_err(|message| format!("image_grid_pinpoints: {message}"))
@@ -200,6 +213,7 @@ fn kind(typed: &Typed, fallback: Kind) -> Result<Kind, String> {
         "SiglipImageProcessor" => Ok(Kind::Siglip),
         "LlavaNextImageProcessor" => Ok(Kind::LlavaNext),
         "LlavaOnevisionImageProcessor" => Ok(Kind::LlavaOnevision),
+        "MllamaImageProcessor" => Ok(Kind::Mllama),
         _ => Err(format!("image_processor_type: {name} is not one this program knows")),
     }
 }
@@ -209,7 +223,7 @@ fn resolve_size(kind: Kind, typed: Option<&Value>) -> Result<Size, String> {
         return Ok(match kind {
             Kind::Idefics3 => Size::LongestEdge(4 * 364),
             Kind::Clip | Kind::Llava | Kind::LlavaNext => Size::ShortestEdge(224),
-            Kind::Siglip => Size::Exact { height: 224, width: 224 },
+            Kind::Siglip | Kind::Mllama => Size::Exact { height: 224, width: 224 },
             Kind::LlavaOnevision => Size::Exact { height: 384, width: 384 },
         });
     };
@@ -217,7 +231,8 @@ fn resolve_size(kind: Kind, typed: Option<&Value>) -> Result<Size, String> {
         (Kind::Siglip | Kind::LlavaOnevision, Size::ShortestEdge(side)) => {
             Ok(Size::Exact { height: side, width: side })
         }
-        (Kind::Siglip, Size::LongestEdge(_)) => Err("size: needs height and width".into()),
+        (Kind::Mllama, Size::ShortestEdge(_) | Size::LongestEdge(_))
+        | (Kind::Siglip, Size::LongestEdge(_)) => Err("size: needs height and width".into()),
         (Kind::Idefics3, Size::ShortestEdge(_)) => {
             Err("size: needs longest_edge, or height and width".into())
         }
@@ -229,7 +244,11 @@ fn resolve_size(kind: Kind, typed: Option<&Value>) -> Result<Size, String> {
 }
 
 fn resolve_filter(kind: Kind, typed: Option<u32>) -> Result<Filter, String> {
-    let number = typed.unwrap_or(if kind == Kind::Idefics3 { 1 } else { 3 });
+    let number = typed.unwrap_or(match kind {
+        Kind::Idefics3 => 1,
+        Kind::Mllama => 2,
+        _ => 3,
+    });
     Filter::from_pillow(number).ok_or_else(|| format!("resample: {number} is no filter"))
 }
 
