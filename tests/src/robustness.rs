@@ -5,3 +5,4 @@
 
 mod images;
 mod models;
+mod sight;

@@ -80,6 +80,41 @@ pub struct ModelCard {
     pub examples: Vec<String>,
     /// How far the regions can be trusted, in one sentence.
     pub evidence: String,
+    pub sight: SightCard,
+}
+
+/// What the check found that every load ends with: whether the model sees at all.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, TS)]
+#[ts(export_to = "bindings.ts")]
+#[serde(rename_all = "camelCase")]
+pub struct SightCard {
+    pub verdict: SightVerdict,
+    /// What it told apart or missed, without a capital or a full stop.
+    pub reason: String,
+}
+
+/// Whether a model may speak about pictures.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, TS)]
+#[ts(export_to = "bindings.ts")]
+#[serde(rename_all = "snake_case")]
+pub enum SightVerdict {
+    /// It named what was drawn for it.
+    Sees,
+    /// Too little language to be asked.
+    Unproven,
+    /// It answers without looking, and is refused pictures.
+    Blind,
+}
+
+impl From<&eval::Sight> for SightCard {
+    fn from(sight: &eval::Sight) -> SightCard {
+        let verdict = match sight.verdict {
+            eval::Verdict::Sees => SightVerdict::Sees,
+            eval::Verdict::Unproven => SightVerdict::Unproven,
+            eval::Verdict::Blind => SightVerdict::Blind,
+        };
+        SightCard { verdict, reason: sight.reason.clone() }
+    }
 }
 
 /// How the weights are held in memory.

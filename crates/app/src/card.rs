@@ -19,7 +19,7 @@ const EXAMPLES: [&str; 3] =
 pub(crate) fn card(
     folder: &Path,
     (config, heads): (&Config, &EvidenceHeads),
-    quantization: vlm::Quantization,
+    (quantization, sight): (vlm::Quantization, &eval::Sight),
 ) -> ModelCard {
     let readme = std::fs::read_to_string(folder.join("README.md")).unwrap_or_default();
     let shapes = vlm::Vlm::parameter_shapes(config).unwrap_or_default();
@@ -47,6 +47,7 @@ pub(crate) fn card(
         ),
         examples: or(items(&readme, &["try", "example question"]), &EXAMPLES),
         evidence: evidence.into(),
+        sight: sight.into(),
     }
 }
 

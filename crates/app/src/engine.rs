@@ -11,6 +11,7 @@ use std::sync::mpsc::{Receiver, SyncSender};
 use std::time::Instant;
 
 use candle_core::Device;
+use eval::{Sight, Verdict};
 use image::RgbImage;
 use vlm::explain::EvidenceHeads;
 use vlm::generate::{Answer, Cancel, Event, GenerateOptions, Session};
@@ -92,12 +93,12 @@ struct Model {
     vlm: Vlm,
     processor: Arc<Processor>,
     heads: EvidenceHeads,
+    sight: Sight,
 }
 
 impl Engine {
     fn load(&mut self, folder: &Path, how: Quantization) -> Result<Loaded, ApiError> {
-        let begun = Instant::now();
-        let (model, card) = read(folder, &self.device, how)?;
+        let (model, card, load_ms) = read(folder, &self.device, how)?;
         self.n_loaded += 1;
         let loaded = Loaded {
             number: self.n_loaded,
@@ -105,7 +106,7 @@ impl Engine {
             processor: model.processor.clone(),
             card,
             recommended: GenerateOptions::recommended(&model.vlm.config.generation),
-            load_ms: begun.elapsed().as_secs_f32() * 1000.0,
+            load_ms,
         };
         self.sessions.clear();
         self.model = Some(model);
@@ -117,6 +118,12 @@ impl Engine {
             let hint = "Open a model folder first.";
             return Err(failure("no_model", "no model is loaded", hint));
         };
+        if model.sight.verdict == Verdict::Blind && !question.images.is_empty() {
+            let hint = "Load its weights again from where they came, or choose another model; \
+                        `sightline eval sight` shows what was tried.";
+            let message = format!("this model does not see: {}", model.sight.reason);
+            return Err(failure("blind", message, hint));
+        }
         let mut session = match self.sessions.iter().position(|(chat, _)| *chat == question.chat) {
             Some(idx) => self.sessions.remove(idx).map(|(_, session)| session),
             None => None,
@@ -144,7 +151,12 @@ impl Engine {
     }
 }
 
-fn read(folder: &Path, device: &Device, how: Quantization) -> Result<(Model, ModelCard), ApiError> {
+/// A model, proven to see, its card, and how long its loading took in milliseconds.
+fn read(
+    folder: &Path,
+    device: &Device,
+    how: Quantization,
+) -> Result<(Model, ModelCard, f32), ApiError> {
     if !folder.join("config.json").is_file() {
         return Err(failure(
             "model_missing",
@@ -152,14 +164,23 @@ fn read(folder: &Path, device: &Device, how: Quantization) -> Result<(Model, Mod
             "Choose the folder that holds config.json, tokenizer.json and *.safetensors.",
         ));
     }
+    let begun = Instant::now();
     let load = || {
         let config = Config::load(folder)?;
         let heads = EvidenceHeads::load(folder, &config)?;
-        let processor = Arc::new(Processor::load(folder, &config)?);
+        let processor = Processor::load(folder, &config)?;
         let cache = vlm::cache_folder();
         let vlm = Vlm::load_quantized(folder, device, how, cache.as_deref())?;
-        let card = crate::card::card(folder, (&config, &heads), how);
-        Ok((Model { vlm, processor, heads }, card))
+        Ok((vlm, processor, heads))
     };
-    load().map_err(|error: vlm::Error| api_error(&error))
+    let (vlm, processor, heads) = load().map_err(|error: vlm::Error| api_error(&error))?;
+    let load_ms = begun.elapsed().as_secs_f32() * 1000.0;
+    let held = format!("{} {}", how.name(), vlm::device::name(device));
+    let check = || eval::sight::check((&vlm, &processor), &heads, &Cancel::new());
+    let sight = eval::sight::known_or_check(folder, &held, check).map_err(|error| match error {
+        eval::Error::Vlm(error) => api_error(&error),
+        error => failure("sight", error.to_string(), "Open the model again."),
+    })?;
+    let card = crate::card::card(folder, (&vlm.config, &heads), (how, &sight));
+    Ok((Model { vlm, processor: Arc::new(processor), heads, sight }, card, load_ms))
 }

@@ -53,6 +53,7 @@ enum Eval {
     Nano(measure::Nano),
     Parity(measure::Parity),
     Quantization(measure::Quantization),
+    Sight(measure::Sight),
     Speed(bench::Speed),
 }
 
@@ -70,6 +71,7 @@ fn main() -> ExitCode {
         Command::Eval(Eval::Nano(nano)) => nano.run().map(done),
         Command::Eval(Eval::Parity(parity)) => parity.run().map(done),
         Command::Eval(Eval::Quantization(quantization)) => quantization.run().map(done),
+        Command::Eval(Eval::Sight(sight)) => sight.run().map(done),
         Command::Eval(Eval::Speed(speed)) => speed.run().map(done),
         Command::Train(train) => train.start(),
         Command::Bench(bench) => bench.run().map(done),

@@ -62,6 +62,31 @@ pub struct Parity {
     json: bool,
 }
 
+/// Show a model a few drawn things and see whether it tells them apart.
+#[derive(clap::Args)]
+pub struct Sight {
+    /// The model's folder; the shipped model otherwise.
+    #[arg(long, value_name = "DIR")]
+    model: Option<PathBuf>,
+    /// none, q8_0 or q4_0: how the weights are held.
+    #[arg(long, default_value = "none")]
+    quantization: app::Quantization,
+    /// Print one JSON object.
+    #[arg(long)]
+    json: bool,
+}
+
+impl Sight {
+    pub fn run(self) -> Result<(), Problem> {
+        let folder = self.model.map_or_else(app::shipped_model, Ok)?;
+        let measure = |_: &Progress, cancel: &Cancel| {
+            let model = eval::Model::load(&folder, self.quantization)?;
+            eval::sight::check((&model.vlm, &model.processor), &model.heads, cancel)
+        };
+        show(&evaluated("checks", measure)?, self.json)
+    }
+}
+
 impl Parity {
     pub fn run(self) -> Result<(), Problem> {
         let folder = match self.cases {

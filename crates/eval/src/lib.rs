@@ -16,7 +16,9 @@ mod region;
 pub mod nano;
 pub mod parity;
 pub mod quantization;
+pub mod sight;
 
+pub use ask::Model;
 pub use error::Error;
 pub use metric::{Metric, Tally};
 pub use nano::nano;
@@ -24,3 +26,4 @@ pub use nano::report::Report;
 pub use parity::parity;
 pub use quantization::quantization;
 pub use sample::{HELD_OUT, Sample};
+pub use sight::{Sight, Verdict};

@@ -110,7 +110,7 @@ pub fn model_key<T: Stored>(model_dir: &Path) -> Result<String, Error> {
 }
 
 /// Everything that decides an answer: settings, vocabulary, weights.
-fn model_files(model_dir: &Path) -> Result<Vec<PathBuf>, Error> {
+pub(crate) fn model_files(model_dir: &Path) -> Result<Vec<PathBuf>, Error> {
     let mut found = Vec::new();
     for dir in [model_dir.to_path_buf(), model_dir.join("region")] {
         if !dir.is_dir() && dir != model_dir {

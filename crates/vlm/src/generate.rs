@@ -12,6 +12,7 @@ mod sampler;
 mod score;
 
 pub use options::{Cancel, GenerateOptions, Timings};
+pub use score::Look;
 
 use std::time::Instant;
 

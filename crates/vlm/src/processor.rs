@@ -43,6 +43,7 @@ pub struct Inputs {
 }
 
 /// Everything a checkpoint says about its inputs.
+#[derive(Clone)]
 pub struct Processor {
     pub tokenizer: Tokenizer,
     pub chat: ChatTemplate,
@@ -62,6 +63,14 @@ impl Processor {
         let processor = Processor { tokenizer, chat, images, layout };
         processor.layout.check_tiles(dir, &processor.images)?;
         Ok(processor)
+    }
+
+    /// The same processor without tiles where the checkpoint may do without: a picture is one
+    /// view of the whole.
+    pub fn overview(&self) -> Processor {
+        let mut overview = self.clone();
+        overview.images.settings.do_image_splitting = false;
+        overview
     }
 
     /// Lays out `messages`; `images` are the pictures of their `Part::Image`s, in order.

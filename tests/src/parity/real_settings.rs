@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use image::RgbImage;
+use vlm::processor::Tokenizer;
 use vlm::processor::image::{Filter, ImageProcessor, ImageSettings, Kind, Size};
-use vlm::processor::{ChatTemplate, Message, Tokenizer};
 
 /// The folder of test material, or `None` with the reason printed.
 pub(super) fn material(folder: &str) -> Option<PathBuf> {
@@ -68,50 +68,6 @@ fn published_canvas_settings_cut_pictures() {
         assert_eq!((tiles.rows, tiles.cols), canvas, "{size:?}");
         assert!(tiles.tiles.iter().all(|tile| tile.pixels.dimensions() == (560, 560)));
     }
-}
-
-#[test]
-fn published_chat_templates_render() {
-    let Some(folder) = material("processors") else { return };
-    let messages = [
-        Message::user(1, "What is this?"),
-        Message::assistant("A dog."),
-        Message::user(0, "Which colour?"),
-    ];
-    let render = |source: &str| {
-        let special = [("bos_token", "<s>"), ("eos_token", "</s>")];
-        let special = special.map(|(key, token)| (key.to_owned(), token.to_owned())).into();
-        let chat = ChatTemplate::new(source, special, "<image>").expect("a template");
-        chat.render(&messages).expect("a prompt")
-    };
-    let json = |file: &str| {
-        let text = std::fs::read_to_string(folder.join(file)).expect(file);
-        let json: serde_json::Value = serde_json::from_str(&text).expect(file);
-        json["chat_template"].as_str().expect("a template").to_owned()
-    };
-    let smol = render(&json("vlm-configs/SmolVLM2-256M-Video-Instruct/chat_template.json"));
-    assert_eq!(
-        smol,
-        "<|im_start|>User:<image>What is this?<end_of_utterance>\n\
-         Assistant: A dog.<end_of_utterance>\nUser: Which colour?<end_of_utterance>\nAssistant:"
-    );
-    let idefics3 = render(&json("chat-templates-mistralrs/idefics3.json"));
-    assert!(idefics3.contains("<image>") && idefics3.ends_with("Assistant:"), "{idefics3}");
-    let llava = std::fs::read_to_string(folder.join("chat-templates-axolotl/llava.jinja"));
-    let llava = render(&llava.expect("llava.jinja"));
-    assert!(llava.contains("What is this?") && llava.contains("<image>"), "{llava}");
-    let vision =
-        std::fs::read_to_string(folder.join("chat-templates-axolotl/llama3_2_vision.jinja"));
-    let vision = render(&vision.expect("llama3_2_vision.jinja"));
-    assert_eq!(
-        vision,
-        "<s><|start_header_id|>user<|end_header_id|>\n\n<|image|>What is this?<|eot_id|>\
-         <|start_header_id|>assistant<|end_header_id|>\n\nA dog.<|eot_id|>\
-         <|start_header_id|>user<|end_header_id|>\n\nWhich colour?<|eot_id|>\
-         <|start_header_id|>assistant<|end_header_id|>\n\n"
-    );
-    let strings = render(&json("chat-templates-mistralrs/vicuna.json"));
-    assert!(strings.contains("<image>\nWhat is this?"), "{strings}");
 }
 
 /// Ids of whole texts, from another implementation's golden files.

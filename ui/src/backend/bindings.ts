@@ -292,7 +292,7 @@ examples: Array<string>,
 /**
  * How far the regions can be trusted, in one sentence.
  */
-evidence: string, };
+evidence: string, sight: SightCard, };
 
 /**
  * A model folder that can be opened.
@@ -342,6 +342,20 @@ measured: Measurement | null,
  * What to type in a terminal to measure it.
  */
 command: string, };
+
+/**
+ * What the check found that every load ends with: whether the model sees at all.
+ */
+export type SightCard = { verdict: SightVerdict, 
+/**
+ * What it told apart or missed, without a capital or a full stop.
+ */
+reason: string, };
+
+/**
+ * Whether a model may speak about pictures.
+ */
+export type SightVerdict = "sees" | "unproven" | "blind";
 
 /**
  * One piece of a picture as the model receives it.

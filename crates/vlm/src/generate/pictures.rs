@@ -113,6 +113,23 @@ impl Pictures {
         Ok(())
     }
 
+    /// The embeddings `(tokens, D)` of the first picture of the prompt.
+    pub fn first(
+        &mut self,
+        vlm: &Vlm,
+        inputs: &Inputs,
+        cancel: &Cancel,
+    ) -> Result<Option<Tensor>, Error> {
+        let Some(hash) = self.current.first().copied() else { return Ok(None) };
+        self.encode(vlm, inputs, 0, cancel)?;
+        let embeds = self.encoded.get(&hash).cloned();
+        match (embeds, inputs.cross_attention_mask.first()) {
+            // Empty tiles show nothing.
+            (Some(states), Some(visible)) => Ok(Some(states.narrow(0, 0, visible.states.len())?)),
+            (embeds, _) => Ok(embeds),
+        }
+    }
+
     /// Encodes the tiles of one picture, unless they are known.
     fn encode(
         &mut self,

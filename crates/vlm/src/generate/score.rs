@@ -11,7 +11,34 @@ use super::{Cancel, GenerateOptions, Run, Session, check_context, stop_tokens};
 use crate::processor::{Message, Processor};
 use crate::{Error, Probe, Vlm};
 
+/// What a picture is to the model.
+pub struct Look {
+    /// Its places in the prompt.
+    pub n_tokens: usize,
+    /// What fills them, `(tokens, D)`.
+    pub embeds: Tensor,
+}
+
 impl Session {
+    /// How the first of `images` enters the prompt.
+    ///
+    /// Errors: no picture; `Error::Cancelled`; the model's own.
+    pub fn look(
+        &mut self,
+        (vlm, processor): (&Vlm, &Processor),
+        (messages, images): (&[Message], &[RgbImage]),
+        cancel: &Cancel,
+    ) -> Result<Look, Error> {
+        let inputs = processor.prepare(messages, images)?;
+        self.pictures.keys(&inputs, images);
+        let spans = inputs.image_spans.iter().filter(|span| span.image == 0);
+        let n_tokens = spans.map(|span| span.tokens.len()).sum();
+        match self.pictures.first(vlm, &inputs, cancel)? {
+            Some(embeds) => Ok(Look { n_tokens, embeds }),
+            None => Err(Error::ImageTokens { tokens: n_tokens, embeds: 0 }),
+        }
+    }
+
     /// The natural logarithm of the probability of each token of `answer`, and of ending after it
     /// where the model knows an end, when it follows the last of `messages`. `images` are the
     /// pictures of their image parts.

@@ -75,6 +75,7 @@ impl Message {
 }
 
 /// A compiled chat template and what it refers to.
+#[derive(Clone)]
 pub struct ChatTemplate {
     environment: Environment<'static>,
     special: BTreeMap<String, String>,
@@ -170,8 +171,10 @@ impl ChatTemplate {
     /// Whether text given as a part comes out as that text, and nothing of its wrapping does.
     fn takes_parts(&self) -> bool {
         let probe = Message { role: Role::User, content: vec![Part::Text("PROBE".into())] };
-        self.try_render(&[probe])
-            .is_ok_and(|prompt| prompt.contains("PROBE") && !prompt.contains("\"text\""))
+        let wrapping = ["\"text\"", "'text'"];
+        self.try_render(&[probe]).is_ok_and(|prompt| {
+            prompt.contains("PROBE") && !wrapping.iter().any(|quoted| prompt.contains(quoted))
+        })
     }
 }
 

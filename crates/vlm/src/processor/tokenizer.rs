@@ -19,6 +19,7 @@ use crate::Error;
 use crate::config::read_json;
 
 /// A tokenizer and its special tokens.
+#[derive(Clone)]
 pub struct Tokenizer {
     inner: tokenizers::Tokenizer,
     special: BTreeMap<String, String>,
