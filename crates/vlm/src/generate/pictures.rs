@@ -63,13 +63,9 @@ impl Pictures {
         cancel: &Cancel,
     ) -> Result<Tensor, Error> {
         let ids = &inputs.input_ids[from..];
-        if vlm.config.text_config.has_cross_attention() {
-            let ids = Tensor::from_slice(ids, (1, ids.len()), vlm.device())?;
-            return vlm.embed_tokens(&ids);
-        }
         let mut rows = Vec::new();
         let mut next_of_image = vec![0; self.current.len()];
-        for span in &inputs.image_spans {
+        for span in inputs.image_spans.iter().filter(|span| span.is_in_prompt()) {
             let first = next_of_image[span.image];
             next_of_image[span.image] += span.tokens.len();
             if span.tokens.end <= from || span.tokens.is_empty() {

@@ -107,7 +107,7 @@ impl Vlm {
         visible: Vec<Vec<Visible>>,
         cache: &mut KvCache,
     ) -> Result<Tensor, Error> {
-        let (b, d) = (visible.len(), self.config.text_config.hidden_size);
+        let (b, d) = (visible.len().max(1), self.config.text_config.hidden_size);
         if !self.config.text_config.has_cross_attention() {
             return self.merge_batch(input_ids, b, packed);
         }

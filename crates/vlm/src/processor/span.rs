@@ -57,6 +57,11 @@ impl ImageSpan {
         }
     }
 
+    /// Whether its tokens are tokens of the prompt.
+    pub fn is_in_prompt(&self) -> bool {
+        !matches!(self.packing, Packing::CrossAttention { .. })
+    }
+
     /// Row and column of token `i` of the span; `None` for a class or newline token.
     pub fn cell(&self, i: usize) -> Option<(usize, usize)> {
         let place = usize::try_from(i as i64 + self.first_cell).ok()?;
