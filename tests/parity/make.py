@@ -5,9 +5,11 @@
 Each case is a model folder as transformers saves it, with `image-<n>.png`, `case.json` (messages
 and the rendered prompt) and `expected.safetensors` (input_ids, pixel_values, vision_features,
 image_embeds, the last rows of logits, and the greedy answer). Pillow image processors throughout.
+A dual encoder's `case.json` holds texts instead, and its tensors are input_ids (row after row),
+pixel_values, vision_features (pooled), image_embeds, text_embeds and logits_per_image.
 
 A family is a file in `families/` whose CASES name for each case how to build it: the model and its
-processor, the sizes of its pictures, and the messages.
+processor, the sizes of its pictures, and the messages or texts.
 """
 
 import json
@@ -18,30 +20,35 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-from families import idefics3, llava, mllama
+from families import dual_encoder, idefics3, llava, mllama, qwen_vl
 from reference import compute, draw, randomise
 
 HERE = Path(__file__).resolve().parent
-CASES = idefics3.CASES | llava.CASES | mllama.CASES
+CASES = idefics3.CASES | llava.CASES | qwen_vl.CASES | mllama.CASES | dual_encoder.CASES
 
 
 def make(name, build):
-    (model, processor), sizes, messages = build()
+    (model, processor), sizes, asked = build()
     images = [draw(size, seed) for seed, size in enumerate(sizes)]
     model.eval()
-    model.generation_config.eos_token_id = None
+    if model.can_generate():
+        model.generation_config.eos_token_id = None
     for seed in range(100):
         randomise(model, seed)
         model.tie_weights()
         if "bf16" in name:
             for parameter in model.parameters():
                 parameter.data = parameter.data.bfloat16().float()
-        found = compute(model, processor, images, messages)
+        if not model.can_generate():
+            found = {"texts": asked}, dual_encoder.compute(model, processor, images, asked)
+            break
+        found = compute(model, processor, images, asked)
         if found:
+            found = {"messages": asked, "prompt": found[0]}, found[1]
             break
     else:
         sys.exit(f"{name}: every seed gives a close call")
-    prompt, tensors = found
+    case, tensors = found
     folder = HERE / "fixtures" / name
     shutil.rmtree(folder, ignore_errors=True)
     if "bf16" in name:
@@ -50,7 +57,7 @@ def make(name, build):
     processor.save_pretrained(folder)
     for i, image in enumerate(images):
         image.save(folder / f"image-{i}.png")
-    case = {"messages": messages, "images": len(images), "prompt": prompt}
+    case = case | {"images": len(images)}
     (folder / "case.json").write_text(json.dumps(case, ensure_ascii=False, indent=1) + "\n")
     save_file(tensors, folder / "expected.safetensors")
     shapes = {key: tuple(tensor.shape) for key, tensor in tensors.items()}

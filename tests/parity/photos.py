@@ -22,6 +22,8 @@ from transformers import (
     Idefics3ImageProcessor,
     LlavaImageProcessor,
     MllamaImageProcessor,
+    Qwen2VLImageProcessor,
+    Siglip2ImageProcessor,
     SiglipImageProcessor,
     SmolVLMImageProcessor,
 )
@@ -41,6 +43,10 @@ PROCESSORS = {
     "llava-1.5-7b": (CLIPImageProcessor, CLIP_336),
     "llava-pad": (LlavaImageProcessor, {"do_pad": True, **CLIP_336}),
     "siglip-so400m-patch14-384": (SiglipImageProcessor, {"size": {"height": 384, "width": 384}}),
+    # SigLIP 2 of one resolution, and of any aspect ratio.
+    "siglip2-so400m-patch16-384": (SiglipImageProcessor,
+                                   {"size": {"height": 384, "width": 384}, "resample": 2}),
+    "siglip2-base-patch16-naflex": (Siglip2ImageProcessor, {}),
     "idefics3-8b-llama3": (Idefics3ImageProcessor, {"size": {"longest_edge": 1456}, **TILES}),
     "idefics3-whole": (Idefics3ImageProcessor,
                        {"size": {"longest_edge": 364}, "do_image_splitting": False, **TILES}),
@@ -51,6 +57,7 @@ PUBLISHED = {
     "SmolVLM2-256M-Video-Instruct/preprocessor_config.as-found-1024.json": SmolVLMImageProcessor,
     "SmolVLM2-500M-Video-Instruct/preprocessor_config.json": SmolVLMImageProcessor,
     "siglip-so400m-patch14-384/preprocessor_config.json": SiglipImageProcessor,
+    "Qwen2.5-VL-7B-Instruct/preprocessor_config.json": Qwen2VLImageProcessor,
 }
 
 
@@ -89,14 +96,31 @@ def processors(material):
 
 
 def pixels(processor, picture):
-    """(N, S, S, C) as uint8: the tiles before rescaling and normalising."""
+    """(N, S, S, C) as uint8: the tiles before rescaling and normalising, whole even if patched."""
     given = processor(picture, do_rescale=False, do_normalize=False, return_tensors="np")
     values = given["pixel_values"]
+    if "spatial_shapes" in given:
+        (rows, cols), p = given["spatial_shapes"][0], processor.patch_size
+        patches = values[0, : rows * cols].reshape(rows, cols, p, p, 3)
+        values = patches.transpose(0, 2, 1, 3, 4).reshape(1, rows * p, cols * p, 3)
+        values = values.transpose(0, 3, 1, 2)
+    if "image_grid_thw" in given:
+        values = whole(values, given["image_grid_thw"][0], processor)
     values = values.reshape(-1, *values.shape[-3:]).transpose(0, 2, 3, 1)
     if "aspect_ratio_mask" in given:  # empty tiles fill up each picture
         values = values[given["aspect_ratio_mask"].reshape(-1) == 1]
     assert (values == values.astype(np.uint8)).all()
     return np.ascontiguousarray(values.astype(np.uint8))
+
+
+def whole(patches, grid, processor):
+    """(1, C, H, W): the picture that the patches of its first frame make."""
+    _, rows, cols = grid
+    merge, side = processor.merge_size, processor.patch_size
+    patches = patches.reshape(
+        rows // merge, cols // merge, merge, merge, 3, processor.temporal_patch_size, side, side)
+    patches = patches[:, :, :, :, :, 0].transpose(4, 0, 2, 5, 1, 3, 6)
+    return patches.reshape(1, 3, rows * side, cols * side)
 
 
 def digest(array):

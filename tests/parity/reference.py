@@ -16,8 +16,8 @@ CORPUS = ["What is this? A dog.", "Is there a cat? Yes. No.", "Which colour is t
           "How many balls are there? Three balls.", "the top left, the bottom right of the table"]
 
 
-def tokenizer(adds_bos):
-    """Byte-level BPE of about 300 tokens, with the special tokens of every family."""
+def vocabulary(special):
+    """Byte-level BPE of 290 tokens and the special ones."""
     inner = Tokenizer(models.BPE())
     inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     inner.decoder = decoders.ByteLevel()
@@ -25,10 +25,16 @@ def tokenizer(adds_bos):
         vocab_size=290, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False
     )
     inner.train_from_iterator(CORPUS, trainer)
+    inner.add_special_tokens(special)
+    return inner
+
+
+def tokenizer(adds_bos):
+    """The tokenizer of the families whose picture token is `<image>`."""
     cells = [f"<row_{row}_col_{col}>" for row in (1, 2) for col in (1, 2, 3)]
     special = ["<|im_start|>", "<|im_end|>", "<end_of_utterance>", "<global-img>", *cells,
                "<fake_token_around_image>", "<image>"]
-    inner.add_special_tokens(special)
+    inner = vocabulary(special)
     if adds_bos:
         bos = inner.token_to_id("<|im_start|>")
         inner.post_processor = processors.TemplateProcessing(
@@ -104,7 +110,7 @@ def randomise(model, seed):
             parameter.data = 0.8 * noise
         elif "gate" in name.split(".")[-1]:
             parameter.data = 0.8 + 0.3 * noise
-        elif parameter.ndim == 1:
+        elif parameter.ndim <= 1:
             centre = 1.0 if "norm" in name and name.endswith("weight") else 0.0
             parameter.data = centre + 0.2 * noise
         else:
@@ -112,19 +118,38 @@ def randomise(model, seed):
             parameter.data = noise * (1.2 / fan_in**0.5 if "embed" not in name else 0.8)
 
 
-def listen(projector, seen):
-    """Copies what goes into and out of the projector, tile by tile; the hooks return nothing."""
-    def keep(name, states):
+# The modules that make token embeddings of vision features, by family; of several, what they
+# receive and give lies side by side in this order.
+PROJECTORS = {
+    "idefics3": ["connector"],
+    "smolvlm": ["connector"],
+    "qwen2_vl": ["visual.merger"],
+    "qwen2_5_vl": ["visual.merger"],
+    "qwen3_vl": ["visual.merger", "visual.deepstack_merger_list"],
+}
+
+
+def projectors(model):
+    named = PROJECTORS.get(model.config.model_type, ["multi_modal_projector"])
+    found = [model.model.get_submodule(name) for name in named]
+    lists = [list(each) if isinstance(each, torch.nn.ModuleList) else [each] for each in found]
+    return sum(lists, [])
+
+
+def listen(modules, seen):
+    """Copies what goes into and out of the projectors, tile by tile; the hooks return nothing."""
+    def keep(key, states):
         states = states.detach().clone()
-        seen.setdefault(name, states.reshape(-1, *states.shape[-2:]))
+        seen.setdefault(key, states.flatten(0, -3) if states.ndim > 3 else states)
 
-    def before(_, inputs):
-        keep("vision_features", inputs[0])
+    def before(module, inputs):
+        keep(("vision_features", module), inputs[0])
 
-    def after(_, __, output):
-        keep("image_embeds", output)
+    def after(module, _, output):
+        keep(("image_embeds", module), output)
 
-    return [projector.register_forward_pre_hook(before), projector.register_forward_hook(after)]
+    return [hook for module in modules for hook in (
+        module.register_forward_pre_hook(before), module.register_forward_hook(after))]
 
 
 def compute(model, processor, images, messages):
@@ -134,14 +159,14 @@ def compute(model, processor, images, messages):
     # As `apply_chat_template` gives them: the pictures of each conversation in a list.
     nested = [images] if type(processor).__name__ == "LlavaOnevisionProcessor" else images
     given = processor(text=prompt, images=nested, return_tensors="pt",
-                      add_special_tokens=not prompt.startswith(bos))
+                      add_special_tokens=not (bos and prompt.startswith(bos)))
     pixel_values = given["pixel_values"]
-    pixel_values = pixel_values.reshape(-1, *pixel_values.shape[-3:])
-    # Tiles of zeros fill up the batch.
-    pixel_values = pixel_values[pixel_values.flatten(1).abs().amax(1) > 0]
-    inner = model.model
-    seen = {}
-    hooks = listen(getattr(inner, "connector", None) or inner.multi_modal_projector, seen)
+    if pixel_values.ndim > 2:  # else rows of patches
+        pixel_values = pixel_values.reshape(-1, *pixel_values.shape[-3:])
+        # Tiles of zeros fill up the batch.
+        pixel_values = pixel_values[pixel_values.flatten(1).abs().amax(1) > 0]
+    modules, seen = projectors(model), {}
+    hooks = listen(modules, seen)
     with torch.no_grad():
         logits = model(**given).logits[0]
         answer = model.generate(
@@ -158,7 +183,8 @@ def compute(model, processor, images, messages):
     tensors = {
         "input_ids": given["input_ids"][0],
         "pixel_values": pixel_values,
-        **seen,
+        **{name: torch.cat([seen[name, module] for module in modules], -1)
+           for name in ("vision_features", "image_embeds")},
         "logits": logits[-LOGIT_ROWS:],
         "greedy": answer.sequences[0, n_prompt:],
     }

@@ -1,9 +1,10 @@
-"""Makes `templates.json`: what transformers' Jinja makes of published chat templates.
+"""Makes `templates.json`: what transformers makes of published chat templates.
 
     python tests/parity/templates.py MATERIAL      MATERIAL: the folder of test material
 
 For each template of the material and each conversation: the prompt, or null where the template
-refuses the messages, with `<today>` for today's date. Contents are lists of parts where the template takes them so, else strings.
+refuses the messages, with `<today>` for today's date. Contents are lists of parts where the
+template takes them so, else strings.
 """
 
 import json

@@ -12,3 +12,4 @@ mod photos;
 mod real_settings;
 mod second_oracle;
 mod templates;
+mod towers;

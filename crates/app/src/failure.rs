@@ -15,9 +15,8 @@ pub fn api_error(error: &Error) -> ApiError {
         Error::Io { .. } => ("file_unreadable", "Check that the file exists and can be read."),
         Error::Json { .. } => ("file_invalid", "Download the file again."),
         Error::Config { .. } => ("model_config", "Use the config.json saved with the model."),
-        Error::Unsupported { .. } => {
-            ("model_unsupported", "Open a SmolVLM, Idefics3 or LLaVA model folder.")
-        }
+        Error::Unsupported { .. } => ("model_unsupported", "Choose a model of a supported kind."),
+        Error::DualEncoder { .. } => ("model_unsupported", "Open a model that answers questions."),
         Error::Weights { .. } => ("model_weights", "Download the model's weights again."),
         Error::Tensors(_) => ("model_tensors", "Download the whole model folder again."),
         Error::Shape { .. } | Error::ImageTokens { .. } | Error::TokenId { .. } => {

@@ -4,6 +4,9 @@
 //! Hugging Face layout, so that every engine reads the same file. The tokenizer is the shipped
 //! model's, which fits inside the larger vocabularies.
 
+mod qwen_vl;
+mod smolvlm;
+
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
@@ -18,69 +21,75 @@ use crate::Error;
 pub enum ModelShape {
     SmolVlm256M,
     SmolVlm500M,
+    Qwen2_5Vl3B,
+}
+
+/// Sizes of a decoder.
+struct Decoder {
+    hidden_size: usize,
+    layers: usize,
+    heads: usize,
+    kv_heads: usize,
+    head_dim: usize,
+    intermediate_size: usize,
+    vocab_size: usize,
 }
 
 impl ModelShape {
-    pub const ALL: [ModelShape; 2] = [ModelShape::SmolVlm256M, ModelShape::SmolVlm500M];
+    /// Those that are measured beside the peers.
+    pub const PEERED: [ModelShape; 2] = [ModelShape::SmolVlm256M, ModelShape::SmolVlm500M];
+    /// Those whose loading, answering and memory are measured alone.
+    pub const FULL_SIZE: [ModelShape; 2] = [ModelShape::SmolVlm500M, ModelShape::Qwen2_5Vl3B];
 
     /// As on the command line.
     pub fn name(self) -> &'static str {
         match self {
             ModelShape::SmolVlm256M => "smolvlm-256m",
             ModelShape::SmolVlm500M => "smolvlm-500m",
+            ModelShape::Qwen2_5Vl3B => "qwen2.5-vl-3b",
         }
     }
 
-    /// hidden size, layers, heads, key and value heads, intermediate size
-    fn decoder(self) -> [usize; 5] {
-        match self {
-            ModelShape::SmolVlm256M => [576, 30, 9, 3, 1536],
-            ModelShape::SmolVlm500M => [960, 32, 15, 5, 2560],
-        }
+    fn decoder(self) -> Decoder {
+        let (sizes, head_dim, vocab_size) = match self {
+            ModelShape::SmolVlm256M => ([576, 30, 9, 3, 1536], 64, smolvlm::VOCAB_SIZE),
+            ModelShape::SmolVlm500M => ([960, 32, 15, 5, 2560], 64, smolvlm::VOCAB_SIZE),
+            ModelShape::Qwen2_5Vl3B => ([2048, 36, 16, 2, 11_008], 128, qwen_vl::VOCAB_SIZE),
+        };
+        let [hidden_size, layers, heads, kv_heads, intermediate_size] = sizes;
+        Decoder { hidden_size, layers, heads, kv_heads, head_dim, intermediate_size, vocab_size }
     }
 
     /// Bytes of weights that one decoded token reads: the layers' and the head's.
     pub fn decode_bytes(self, quantization: Quantization) -> usize {
-        let [d, layers, heads, kv_heads, wide] = self.decoder();
-        let layer = d * (heads + 2 * kv_heads) * 64 + heads * 64 * d + 3 * d * wide;
+        let decoder = self.decoder();
+        let (d, q) = (decoder.hidden_size, decoder.heads * decoder.head_dim);
+        let kv = decoder.kv_heads * decoder.head_dim;
+        let layer = d * (q + 2 * kv) + q * d + 3 * d * decoder.intermediate_size;
         let (layer_bits, head_bits) = match quantization {
             Quantization::None => (32.0, 32.0),
             Quantization::Q8_0 => (8.5, 8.5),
             Quantization::Q4_0 => (4.5, 8.5),
         };
-        let bits = (layers * layer) as f64 * layer_bits + ((LAST_ID + 1) * d) as f64 * head_bits;
-        (bits / 8.0) as usize
+        let head = (decoder.vocab_size * d) as f64 * head_bits;
+        (((decoder.layers * layer) as f64 * layer_bits + head) / 8.0) as usize
     }
 
     fn config(self) -> Value {
-        let [hidden_size, layers, heads, kv_heads, intermediate_size] = self.decoder();
-        json!({
-            "architectures": ["SmolVLMForConditionalGeneration"],
-            "model_type": "smolvlm",
-            "image_token_id": 3, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": LAST_ID,
-            "scale_factor": 4, "tie_word_embeddings": true, "torch_dtype": "bfloat16",
-            "use_cache": true,
-            "text_config": {
-                "model_type": "llama", "hidden_size": hidden_size, "num_hidden_layers": layers,
-                "num_attention_heads": heads, "num_key_value_heads": kv_heads,
-                "intermediate_size": intermediate_size, "head_dim": 64, "hidden_act": "silu",
-                "vocab_size": LAST_ID + 1, "max_position_embeddings": 8192,
-                "rms_norm_eps": 1e-5, "rope_theta": 100_000.0, "tie_word_embeddings": true,
-                "attention_bias": false, "mlp_bias": false, "torch_dtype": "bfloat16",
-                "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": LAST_ID,
-            },
-            "vision_config": {
-                "model_type": "smolvlm_vision", "hidden_size": 768, "num_hidden_layers": 12,
-                "num_attention_heads": 12, "intermediate_size": 3072, "image_size": 512,
-                "patch_size": 16, "num_channels": 3, "hidden_act": "gelu_pytorch_tanh",
-                "layer_norm_eps": 1e-6, "attention_dropout": 0.0,
-            },
-        })
+        match self {
+            ModelShape::Qwen2_5Vl3B => qwen_vl::config(&self.decoder()),
+            _ => smolvlm::config(&self.decoder()),
+        }
+    }
+
+    /// The other small files in JSON, by name.
+    fn small_files(self, cut: Cut) -> Vec<(&'static str, Value)> {
+        match self {
+            ModelShape::Qwen2_5Vl3B => qwen_vl::small_files(),
+            _ => smolvlm::small_files(cut),
+        }
     }
 }
-
-/// The greatest token id; random weights next to never choose it, so answers run to their length.
-const LAST_ID: usize = 49_279;
 
 /// How a picture is cut.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -136,28 +145,18 @@ impl Checkpoint {
         let folder = self.folder(cut);
         let writing = |source| Error::File { path: folder.to_path_buf(), source };
         std::fs::create_dir_all(folder).map_err(writing)?;
-        let longest_edge = if cut == Cut::Tiles { 2048 } else { 512 };
-        let preprocessor = json!({
-            "image_processor_type": "SmolVLMImageProcessor", "processor_class": "SmolVLMProcessor",
-            "do_convert_rgb": true, "do_image_splitting": cut == Cut::Tiles, "do_normalize": true,
-            "do_pad": true, "do_rescale": true, "do_resize": true, "image_mean": [0.5, 0.5, 0.5],
-            "image_std": [0.5, 0.5, 0.5], "max_image_size": { "longest_edge": 512 },
-            "resample": 1, "rescale_factor": 1.0 / 255.0, "size": { "longest_edge": longest_edge },
-        });
-        let processor = json!({ "processor_class": "SmolVLMProcessor", "image_seq_len": 64 });
-        let generation = json!({ "bos_token_id": 1, "eos_token_id": LAST_ID, "pad_token_id": 0 });
-        let files = [
-            ("config.json", shape.config()),
-            ("preprocessor_config.json", preprocessor),
-            ("processor_config.json", processor),
-            ("generation_config.json", generation),
-            ("tokenizer.json", tokenizer(shipped_model)?),
-        ];
+        let tokenizer = tokenizer(shipped_model)?;
+        let files = [("config.json", shape.config()), ("tokenizer.json", tokenizer)];
+        let files = files.into_iter().chain(shape.small_files(cut));
         for (name, value) in files {
             std::fs::write(folder.join(name), value.to_string()).map_err(writing)?;
         }
         for name in ["chat_template.jinja", "tokenizer_config.json", "special_tokens_map.json"] {
             std::fs::copy(shipped_model.join(name), folder.join(name)).map_err(writing)?;
+        }
+        if shape == ModelShape::Qwen2_5Vl3B {
+            let template = folder.join("chat_template.jinja");
+            std::fs::write(template, qwen_vl::CHAT_TEMPLATE).map_err(writing)?;
         }
         let weights = folder.join("model.safetensors");
         if weights.exists() {

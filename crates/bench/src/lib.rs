@@ -5,6 +5,7 @@
 
 pub mod checkpoint;
 mod error;
+pub mod full_size;
 pub mod growth;
 pub mod machine;
 pub mod peers;
@@ -21,6 +22,7 @@ use vlm::Quantization;
 use vlm::generate::Cancel;
 
 use checkpoint::{Checkpoint, Cut, ModelShape};
+use full_size::FullSize;
 use growth::{Axis, Growth};
 use machine::Machine;
 use peers::{Peer, Peers};
@@ -266,6 +268,71 @@ pub fn grow(
     };
     keep(&growth, plan, GROWTH)?;
     Ok(growth)
+}
+
+/// Loads and asks each full-size model, in 8 and in 4 bits; `progress` hears what is done.
+///
+/// # Errors
+/// A disk that refuses, `Error::Cancelled`.
+pub fn full_size(
+    plan: &Plan,
+    program: &Path,
+    progress: &mut dyn FnMut(&str, usize, usize),
+    cancel: &Cancel,
+) -> Result<FullSize, Error> {
+    let begun = Instant::now();
+    let formats = [Quantization::Q8_0, Quantization::Q4_0];
+    let runs = ModelShape::FULL_SIZE.into_iter().flat_map(|shape| formats.map(|q| (shape, q)));
+    let runs: Vec<(ModelShape, Quantization)> = runs.collect();
+    let mut rows = Vec::new();
+    for (done, &(shape, quantization)) in runs.iter().enumerate() {
+        progress(&format!("{}, {}", shape.name(), quantization.name()), done, runs.len());
+        if cancel.is_cancelled() {
+            return Err(Error::Cancelled);
+        }
+        rows.push(full_size_row(&Plan { shape, ..plan.clone() }, program, quantization)?);
+    }
+    Ok(FullSize {
+        rows,
+        processor: machine::processor(),
+        date: eval::stored::now(),
+        build: eval::stored::build(&plan.shipped_model),
+        seconds: begun.elapsed().as_secs_f64(),
+    })
+}
+
+fn full_size_row(
+    plan: &Plan,
+    program: &Path,
+    quantization: Quantization,
+) -> Result<full_size::Row, Error> {
+    let checkpoint = Checkpoint::open_or_make(plan.shape, &plan.shipped_model, &plan.cache)?;
+    let config = vlm::Config::load(checkpoint.folder(Cut::OneTile))?;
+    let shapes = vlm::Vlm::parameter_shapes(&config)?;
+    let parameters: usize = shapes.iter().map(|(_, dims)| dims.iter().product::<usize>()).sum();
+    let available_gib = machine::available_gib();
+    let timed = |work: &[Work]| our_turn(plan, &checkpoint, program, (quantization, work));
+    let seconds = |samples: &[Sample], work: Work| {
+        let sample = samples.iter().find(|sample| sample.work == Some(work));
+        sample.and_then(|sample| sample.seconds.first().copied()).unwrap_or(f64::NAN)
+    };
+    let first = timed(&[Work::Load])?;
+    let then = timed(&[Work::Load, Work::FirstTokenTile, Work::Decode, Work::Memory])?;
+    let gib = |bytes: usize| bytes as f64 / (1u64 << 30) as f64;
+    Ok(full_size::Row {
+        shape: plan.shape.name().into(),
+        parameters: parameters as u64,
+        checkpoint_gib: gib(2 * parameters),
+        quantization,
+        weights_gib: gib(vlm::Vlm::weight_bytes(&config, quantization)?),
+        first_load_seconds: seconds(&first, Work::Load),
+        load_seconds: seconds(&then, Work::Load),
+        prompt_tokens: then.iter().find_map(|sample| sample.tokens).unwrap_or_default(),
+        first_token_seconds: seconds(&then, Work::FirstTokenTile),
+        decode_tokens_per_second: work::DECODED as f64 / seconds(&then, Work::Decode),
+        peak_gib: then.iter().find_map(|sample| sample.peak_mib).map(|mib| mib / 1024.0),
+        available_gib,
+    })
 }
 
 /// Where a kind of report is kept.

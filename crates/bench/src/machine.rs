@@ -105,3 +105,10 @@ pub(crate) fn processor() -> String {
     let named = about.lines().find_map(|line| line.strip_prefix("model name")?.split(": ").nth(1));
     named.unwrap_or(std::env::consts::ARCH).trim().to_string()
 }
+
+/// Memory that programs can still have, where the system tells.
+pub(crate) fn available_gib() -> Option<f64> {
+    let about = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let line = about.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    Some(line.split_whitespace().next()?.parse::<f64>().ok()? / (1 << 20) as f64)
+}

@@ -212,7 +212,7 @@ impl Engine {
         let side = side as usize;
         let pixels = Tensor::from_vec(pixels, (1, 3, side, side), &Device::Cpu)?;
         let begun = Instant::now();
-        self.vlm.encode_images(&pixels, &[])?;
+        self.vlm.encode_images(&pixels)?;
         Ok(begun.elapsed().as_secs_f64())
     }
 

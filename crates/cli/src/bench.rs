@@ -24,6 +24,9 @@ pub struct Bench {
     /// Measure how cost grows instead: with image tokens, context, pictures, questions, threads.
     #[arg(long, conflicts_with_all = ["peers", "install_peers", "rounds", "repeats"])]
     growth: bool,
+    /// Load and ask full-size models instead: whether they answer and what memory they take.
+    #[arg(long, conflicts_with_all = ["peers", "install_peers", "growth", "rounds", "shape"])]
+    full_size: bool,
     /// smolvlm-256m or smolvlm-500m.
     #[arg(long, default_value = "smolvlm-500m", value_parser = shape)]
     shape: ModelShape,
@@ -69,6 +72,10 @@ impl Bench {
             shipped_model: app::shipped_model()?,
             cache,
         };
+        if self.full_size {
+            let plan = Plan { repeats: 1, ..plan };
+            return show(&with_progress(&plan, "models", ::bench::full_size)?, self.json);
+        }
         match self.growth {
             true => show(&with_progress(&plan, "axes", ::bench::grow)?, self.json),
             false => show(&measure(&plan)?, self.json),
@@ -136,8 +143,8 @@ fn cache() -> Result<PathBuf, Problem> {
 }
 
 fn shape(name: &str) -> Result<ModelShape, String> {
-    let found = ModelShape::ALL.into_iter().find(|shape| shape.name() == name);
+    let found = ModelShape::PEERED.into_iter().find(|shape| shape.name() == name);
     found.ok_or_else(|| {
-        format!("the shapes are {}", ModelShape::ALL.map(ModelShape::name).join(", "))
+        format!("the shapes are {}", ModelShape::PEERED.map(ModelShape::name).join(", "))
     })
 }

@@ -18,7 +18,8 @@ use crate::problem::Problem;
 ///
 /// All in f32 on the CPU. Written: input_ids (1, T) i64, pixel_values (N, C, S, S),
 /// vision_features (N, P, D_v) as the projector receives them, image_embeds (N, T_img, D) as it
-/// returns them, logits (1, T, V).
+/// returns them, logits (1, T, V). Of Qwen-VL, pixel_values (P, values of a patch),
+/// vision_features (P, D_v), image_embeds (T_img, D): as the reference has them.
 #[derive(clap::Args)]
 #[command(verbatim_doc_comment)]
 pub struct Forward {
@@ -44,13 +45,14 @@ impl Forward {
             return Err(Problem::new("the prompt has no place for a picture", "Leave it plain."));
         };
         let vlm = Vlm::load(&self.model, &Device::Cpu)?;
-        let vision_features = vlm.vision_features(pixel_values, &inputs.image_spans)?;
+        let vision_features = vlm.picture_features(pixel_values, &inputs.image_spans)?;
         let image_embeds = vlm.project(&vision_features)?;
         let packed = vlm.pack(&image_embeds, &inputs.image_spans)?;
         let mut cache = KvCache::new();
-        let visible = vec![inputs.cross_attention_mask];
+        let visible = vec![inputs.cross_attention_mask.clone()];
         let embeds = vlm.fuse(&inputs.input_ids, &packed, visible, &mut cache)?;
-        let positions = Positions::From(0);
+        let ids = inputs.positions(0, inputs.input_ids.len())?;
+        let positions = ids.as_ref().map_or(Positions::From(0), Positions::Ids);
         let mut probe = Probe::none();
         let hidden =
             vlm.forward(&embeds, &positions, &Mask::Causal, Some(&mut cache), &mut probe)?;

@@ -3,6 +3,7 @@
 //! command that was typed wrongly, 1 for everything else.
 mod ask;
 mod bench;
+mod classify;
 mod draw;
 mod drawn;
 mod inspect;
@@ -32,6 +33,7 @@ struct Arguments {
 #[derive(Subcommand)]
 enum Command {
     Ask(ask::Ask),
+    Classify(classify::Classify),
     /// Look inside a model.
     #[command(subcommand)]
     Inspect(Inspect),
@@ -66,6 +68,7 @@ fn main() -> ExitCode {
     let done = |()| ExitCode::SUCCESS;
     let result: Result<ExitCode, Problem> = match arguments.command {
         Command::Ask(ask) => ask.run().map(done),
+        Command::Classify(classify) => classify.run().map(done),
         Command::Inspect(Inspect::Forward(forward)) => forward.run().map(done),
         Command::Scenes(scenes) => scenes.run().map(done),
         Command::Eval(Eval::Nano(nano)) => nano.run().map(done),

@@ -188,3 +188,51 @@ fn a_full_disk_is_said_as_one() {
     let stderr = text(&output.stderr);
     assert!(stderr.contains("cannot write the answer: No space left"), "{stderr}");
 }
+
+#[test]
+fn labels_are_ranked_and_models_are_told_what_they_are_for() {
+    let two_towers = fixture().with_file_name("clip-quick-gelu").display().to_string();
+    let (picture, model) = (picture(), model());
+    let output = sightline(&[
+        "classify",
+        "--model",
+        &two_towers,
+        &picture,
+        "--labels",
+        "cat,ball",
+        "--json",
+    ]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let found: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let labels = found["images"][0]["labels"].as_array().expect("labels");
+    let probability = |i: usize| labels[i]["probability"].as_f64().expect("a probability");
+    assert_eq!(labels.len(), 2);
+    assert!(probability(0) >= probability(1));
+    assert!((probability(0) + probability(1) - 1.0).abs() < 1e-6);
+    let output = sightline(&["classify", "--model", &two_towers, &picture, "--labels", "cat,ball"]);
+    assert!(text(&output.stdout).contains(" %  cat\n"), "{}", text(&output.stdout));
+    fails(
+        &["ask", &picture, "What?", "--model", &two_towers],
+        1,
+        "a `clip` model compares pictures with texts and cannot answer questions",
+        "Use it with `sightline classify`.",
+    );
+    fails(
+        &["classify", "--model", &model, &picture, "--labels", "cat"],
+        1,
+        "`model_type` is `smolvlm`, which is not supported; supported: clip, siglip, siglip2",
+        "Choose a model of a supported kind.",
+    );
+    fails(
+        &["classify", "--model", &two_towers, &picture, "--labels", "cat,,dog"],
+        2,
+        "a label is empty",
+        "usage: sightline classify --model DIR IMAGE --labels cat,dog",
+    );
+    fails(
+        &["classify", "--model", &two_towers, &picture, "--labels", "cat", "--template", "a cat"],
+        2,
+        "the template has no {} for the label",
+        "write it like \"a photo of {}\"",
+    );
+}

@@ -5,6 +5,7 @@
 //! and looks at what lies between.
 
 mod case;
+mod compare;
 mod report;
 
 use std::collections::BTreeMap;
@@ -12,16 +13,14 @@ use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Device, Tensor};
 use vlm::generate::Cancel;
+use vlm::processor::image::ImageSettings;
 use vlm::processor::{Inputs, Processor};
 use vlm::{KvCache, Mask, Positions, Probe, Vlm};
 
 use crate::Error;
 
-pub use case::Case;
+pub use case::{Case, Kind};
 pub use report::{Held, Report};
-
-/// Activations that are compared, from the pixels on.
-pub const TENSORS: [&str; 4] = ["pixel_values", "vision_features", "image_embeds", "logits"];
 
 /// Every case in a folder, in the order of their names.
 ///
@@ -57,8 +56,7 @@ pub fn parity(
         if cancel.is_cancelled() {
             return Err(Error::Cancelled);
         }
-        let (family, decoder) = case.kinds()?;
-        let mut row = Held::new(&case.name, family, decoder);
+        let mut row = Held::new(case)?;
         if let Err(error) = hold(case, &mut row) {
             row.error = Some(error.to_string());
         }
@@ -72,6 +70,13 @@ pub fn parity(
 /// # Errors
 /// Whatever the engine reports, and shapes that differ.
 pub fn hold(case: &Case, row: &mut Held) -> Result<(), Error> {
+    match case.kind {
+        Kind::Ask => ask(case, row),
+        Kind::Compare => compare::hold(case, row),
+    }
+}
+
+fn ask(case: &Case, row: &mut Held) -> Result<(), Error> {
     let vlm = Vlm::load(&case.dir, &Device::Cpu)?;
     let processor = Processor::load(&case.dir, &vlm.config)?;
     row.prompt = Some(processor.chat.render(&case.messages)? == case.prompt);
@@ -79,19 +84,30 @@ pub fn hold(case: &Case, row: &mut Held) -> Result<(), Error> {
     row.input_ids = Some(inputs.input_ids == case.ids("input_ids")?);
     let mut cache = KvCache::new();
     let (embeds, activations) = activations(&vlm, &inputs, case, &mut cache)?;
+    note(case, row, &activations, &processor.images.settings)?;
+    let expected = case.ids("greedy")?;
+    let found = greedy((&vlm, &inputs), embeds, expected.len(), cache)?;
+    row.greedy_equal = found.iter().zip(&expected).take_while(|(a, b)| a == b).count();
+    row.greedy_tokens = expected.len();
+    Ok(())
+}
+
+/// Puts down how far each tensor is from the reference's.
+fn note(
+    case: &Case,
+    row: &mut Held,
+    activations: &BTreeMap<&'static str, Tensor>,
+    settings: &ImageSettings,
+) -> Result<(), Error> {
     for (name, ours) in activations {
-        let apart = case.apart(name, &ours)?;
-        row.deviations.insert(name.to_owned(), apart.relative);
-        if name == "pixel_values" {
-            let normalize = processor.images.settings.normalize;
-            let std = normalize.map_or(1.0, |(_, std)| std.into_iter().fold(0.0, f32::max));
+        let apart = case.apart(name, ours)?;
+        row.deviations.insert((*name).to_owned(), apart.relative);
+        if *name == "pixel_values" {
+            let std =
+                settings.normalize.map_or(1.0, |(_, std)| std.into_iter().fold(0.0, f32::max));
             row.largest_step = Some(f64::from(apart.absolute * std * 255.0));
         }
     }
-    let expected = case.ids("greedy")?;
-    let found = greedy(&vlm, embeds, expected.len(), cache)?;
-    row.greedy_equal = found.iter().zip(&expected).take_while(|(a, b)| a == b).count();
-    row.greedy_tokens = expected.len();
     Ok(())
 }
 
@@ -106,7 +122,7 @@ fn activations(
     let mut found = BTreeMap::new();
     let embeds = match &inputs.pixel_values {
         Some(pixel_values) => {
-            let features = vlm.vision_features(pixel_values, &inputs.image_spans)?;
+            let features = vlm.picture_features(pixel_values, &inputs.image_spans)?;
             let image_embeds = vlm.project(&features)?;
             let packed = vlm.pack(&image_embeds, &inputs.image_spans)?;
             found.insert("pixel_values", pixel_values.clone());
@@ -120,7 +136,7 @@ fn activations(
             vlm.embed_tokens(&ids)?
         }
     };
-    let hidden = read(vlm, &embeds, cache)?;
+    let hidden = read((vlm, inputs), &embeds, cache)?;
     cache.truncate(0);
     let n_rows = case.floats("logits")?.dim(0)?;
     let n_tokens = inputs.input_ids.len();
@@ -129,21 +145,27 @@ fn activations(
     Ok((embeds, found))
 }
 
-fn read(vlm: &Vlm, embeds: &Tensor, cache: &mut KvCache) -> Result<Tensor, Error> {
-    let from = Positions::From(cache.len());
-    Ok(vlm.forward(embeds, &from, &Mask::Causal, Some(cache), &mut Probe::none())?)
+fn read(
+    (vlm, inputs): (&Vlm, &Inputs),
+    embeds: &Tensor,
+    cache: &mut KvCache,
+) -> Result<Tensor, Error> {
+    let from = cache.len();
+    let ids = inputs.positions(from, embeds.dim(1)?)?;
+    let positions = ids.as_ref().map_or(Positions::From(from), Positions::Ids);
+    Ok(vlm.forward(embeds, &positions, &Mask::Causal, Some(cache), &mut Probe::none())?)
 }
 
 /// Prefill, then one token at a time through the cache; the end token does not stop it.
 fn greedy(
-    vlm: &Vlm,
+    (vlm, inputs): (&Vlm, &Inputs),
     mut embeds: Tensor,
     n_tokens: usize,
     mut cache: KvCache,
 ) -> Result<Vec<u32>, Error> {
     let mut answer = Vec::new();
     while answer.len() < n_tokens {
-        let hidden = read(vlm, &embeds, &mut cache)?;
+        let hidden = read((vlm, inputs), &embeds, &mut cache)?;
         let last = hidden.narrow(1, hidden.dim(1)? - 1, 1)?.contiguous()?;
         let logits: Vec<f32> = vlm.logits(&last)?.flatten_all()?.to_dtype(DType::F32)?.to_vec1()?;
         let best = (0..logits.len()).max_by(|a, b| logits[*a].total_cmp(&logits[*b]));

@@ -10,7 +10,7 @@ use candle_core::{Device, Tensor};
 use scenes::{Scene, classes};
 use std::path::Path;
 use vlm::Vlm;
-use vlm::model::dual_encoder::{DualEncoder, RegionHead, pooling_weights};
+use vlm::model::region_encoder::{RegionEncoder, RegionHead, pooling_weights};
 use vlm::processor::Processor;
 
 /// The region head with the embedded class names to compare with.
@@ -27,12 +27,12 @@ impl Regions {
         if !dir.exists() {
             return Ok(None);
         }
-        let dual = DualEncoder::load(&dir, &Device::Cpu)?;
+        let dual = RegionEncoder::load(&dir, &Device::Cpu)?;
         // Each is read with a space before it, as inside a sentence.
         let names = classes().iter().map(|class| format!(" {}", class.name));
         let names: Result<Vec<Vec<u32>>, vlm::Error> =
             names.map(|name| processor.tokenizer.encode(&name)).collect();
-        let phrases = dual.text_tower.embed(&names?)?.t().map_err(vlm::Error::from)?; // (E, U)
+        let phrases = dual.embed_phrases(&names?)?.t().map_err(vlm::Error::from)?; // (E, U)
         Ok(Some(Regions { head: dual.region_head, phrases }))
     }
 
@@ -44,7 +44,7 @@ impl Regions {
         scene: &Scene,
     ) -> Result<Vec<usize>, Error> {
         let (pixel_values, _) = processor.pixel_values(&scene.image)?;
-        let features = vlm.vision_features(&pixel_values, &[])?; // (1, P, D_v)
+        let features = vlm.vision_features(&pixel_values)?; // (1, P, D_v)
         let (_, n_patches, _) = features.dims3().map_err(vlm::Error::from)?;
         let (side, width) = (n_patches.isqrt(), scene.image.width() as f32);
         let weights = |bbox: [u32; 4]| pooling_weights(bbox.map(|v| v as f32), side, width);

@@ -106,7 +106,7 @@ fn judge(models: &Models, stage: &Stage, seeds: std::ops::Range<u64>) -> Result<
     let scenes: Vec<Scene> =
         seeds.iter().map(|&seed| sampling::scene(stage, seed, models.image_size)).collect();
     let mut scores = Scores::default();
-    let features = models.vlm.vision_features(&pixel_values(&scenes)?, &[])?;
+    let features = models.vlm.vision_features(&pixel_values(&scenes)?)?;
     regions(models, &scenes, &features, &mut scores)?;
     if stage.objective == Objective::Dialogue {
         let mut rows = Vec::with_capacity(scenes.len());

@@ -6,7 +6,7 @@
 use std::ops::Range;
 
 use scenes::{Colour, Object, Scene, classes};
-use vlm::model::dual_encoder::pooling_weights;
+use vlm::model::region_encoder::pooling_weights;
 
 /// A square grid of cells over a square picture.
 #[derive(Clone, Copy, Debug)]

@@ -8,8 +8,8 @@ use std::collections::{BTreeSet, HashMap};
 
 use candle_core::Tensor;
 use scenes::{Colour, classes};
-use vlm::model::dual_encoder::{DualEncoder, DualEncoderConfig};
 use vlm::model::nn::RmsNorm;
+use vlm::model::region_encoder::{RegionEncoder, RegionEncoderConfig};
 use vlm::{Config, TensorMap, Vlm};
 
 use crate::Error;
@@ -27,7 +27,7 @@ const LAYER_NORM_EPS: f64 = 1e-6;
 /// Everything that a stage computes with.
 pub(crate) struct Models {
     pub(crate) vlm: Vlm,
-    dual: DualEncoder,
+    dual: RegionEncoder,
     pub(crate) speech: Speech,
     evidence: Evidence,
     /// Patches of the vision encoder.
@@ -43,9 +43,9 @@ pub(crate) struct Models {
 }
 
 /// Shape of the text tower and the region head beside a model.
-pub(crate) fn dual_config(recipe: &Recipe, config: &Config) -> DualEncoderConfig {
+pub(crate) fn dual_config(recipe: &Recipe, config: &Config) -> RegionEncoderConfig {
     let shape = &recipe.text_tower;
-    DualEncoderConfig {
+    RegionEncoderConfig {
         vocab_size: config.text_config.vocab_size,
         hidden_size: shape.hidden_size,
         intermediate_size: shape.intermediate_size,
@@ -64,7 +64,7 @@ pub(crate) fn parameter_shapes(
     config: &Config,
 ) -> Result<Vec<(String, Vec<usize>)>, Error> {
     let mut shapes = Vlm::parameter_shapes(config)?;
-    shapes.extend(DualEncoder::parameter_shapes(&dual_config(recipe, config))?);
+    shapes.extend(RegionEncoder::parameter_shapes(&dual_config(recipe, config))?);
     Ok(shapes)
 }
 
@@ -76,6 +76,11 @@ impl Models {
         parameters: &Parameters,
         stage: Option<&Stage>,
     ) -> Result<Self, Error> {
+        if config.vision_config.dynamic.is_some() {
+            let reason =
+                "pictures that keep their shape cannot be trained on; take a model of tiles";
+            return Err(Error::Model(reason.into()));
+        }
         let trained = |name: &str| {
             stage.is_some_and(|s| s.modules.get(module_of(name)).is_some_and(|&f| f > 0.0))
         };
@@ -98,7 +103,7 @@ impl Models {
         let side = |n: usize| (n as f64).sqrt().round() as usize;
         Ok(Self {
             vlm: Vlm::from_tensors(config, TensorMap::from(rest), compute)?,
-            dual: DualEncoder::from_tensors(&dual, TensorMap::from(beside), compute)?,
+            dual: RegionEncoder::from_tensors(&dual, TensorMap::from(beside), compute)?,
             speech,
             evidence: recipe.evidence.clone(),
             patches: Grid::new(image_size, config.vision_config.patches_per_side()),
@@ -115,7 +120,7 @@ impl Models {
     pub(crate) fn embed_texts(&self, texts: &[String]) -> Result<Tensor, Error> {
         let phrases: Result<Vec<Vec<u32>>, Error> =
             texts.iter().map(|text| self.speech.encode(&format!(" {text}"))).collect();
-        Ok(self.dual.text_tower.embed(&phrases?)?)
+        Ok(self.dual.embed_phrases(&phrases?)?)
     }
 
     /// Unit vectors of pooled vision features `(R, D_v)`.

@@ -47,7 +47,7 @@ pub(crate) fn loss(models: &Models, stage: &Stage, seeds: &[u64]) -> Result<Loss
     let scenes: Vec<Scene> =
         seeds.iter().map(|&seed| sampling::scene(stage, seed, models.image_size)).collect();
     let mut losses = Losses::new()?;
-    let features = models.vlm.vision_features(&pixel_values(&scenes)?, &[])?; // (N, P, D_v)
+    let features = models.vlm.vision_features(&pixel_values(&scenes)?)?; // (N, P, D_v)
     let seen = Seen { scenes: &scenes, features: &features };
     let weights = &stage.weights;
     if weights.region > 0.0 || weights.patch > 0.0 || weights.caption > 0.0 {

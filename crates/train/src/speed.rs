@@ -110,7 +110,7 @@ fn lesson(
 
 /// Mean next-token cross-entropy.
 fn loss(models: &Models, lesson: &Lesson) -> Result<Tensor, Error> {
-    let features = models.vlm.vision_features(&lesson.pixels, &[])?;
+    let features = models.vlm.vision_features(&lesson.pixels)?;
     let read = objective::read(models, &lesson.batch, &models.vlm.project(&features)?)?;
     let hidden = read.hidden.index_select(&lesson.batch.rows, 0)?;
     Ok(cross_entropy(&models.vlm.logits(&hidden)?, &lesson.batch.targets)?)

@@ -5,9 +5,11 @@
 //! image preprocessing (`processor`).
 
 pub mod any_resolution;
+pub mod dual_encoder;
 pub mod fields;
 pub mod generation;
 pub mod mllama;
+mod qwen_vl;
 pub mod text;
 pub mod vision;
 
@@ -21,11 +23,12 @@ use serde_json::Value;
 use crate::error::Error;
 use crate::model::nn::Activation;
 pub use any_resolution::AnyResolution;
+pub use dual_encoder::{DualEncoderConfig, DualEncoderType};
 use fields::Fields;
 pub use generation::GenerationConfig;
 pub use mllama::TileConfig;
-pub use text::{RopeScaling, TextConfig};
-pub use vision::{VisionConfig, VisionKind};
+pub use text::{MultimodalRotary, RopeScaling, TextConfig};
+pub use vision::{DynamicResolution, VisionConfig, VisionKind};
 
 /// The families this build knows, by `model_type`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,6 +39,9 @@ pub enum ModelType {
     LlavaNext,
     LlavaOnevision,
     Mllama,
+    Qwen2Vl,
+    Qwen2_5Vl,
+    Qwen3Vl,
 }
 
 /// Which of the vision encoder's positions the projector receives (LLaVA).
@@ -55,6 +61,9 @@ pub enum ProjectorConfig {
     PixelShuffle { scale_factor: usize },
     /// LLaVA: linear, activation, linear.
     Mlp { hidden_act: Activation, bias: bool },
+    /// Qwen-VL: each square of neighbouring patches normed and folded into one, then linear,
+    /// activation, linear.
+    PatchMerger,
     /// Llama-3.2-Vision: one linear map with bias.
     Linear,
 }
@@ -103,41 +112,50 @@ impl Config {
             "llava_next" => ModelType::LlavaNext,
             "llava_onevision" => ModelType::LlavaOnevision,
             "mllama" => ModelType::Mllama,
+            "qwen2_vl" => ModelType::Qwen2Vl,
+            "qwen2_5_vl" => ModelType::Qwen2_5Vl,
+            "qwen3_vl" => ModelType::Qwen3Vl,
+            found if DualEncoderType::named(found).is_some() => {
+                return Err(Error::DualEncoder { model_type: found.into() });
+            }
             found => {
-                let supported = "idefics3, smolvlm, llava, llava_next, llava_onevision, mllama";
+                let supported = "idefics3, smolvlm, llava, llava_next, llava_onevision, \
+                                 qwen2_vl, qwen2_5_vl, qwen3_vl, mllama";
                 return Err(unsupported("model_type", found, supported));
             }
         };
         let config = match model_type {
             ModelType::Idefics3 | ModelType::SmolVlm => idefics3(&fields, model_type)?,
             ModelType::Mllama => mllama::config(&fields)?,
+            ModelType::Qwen2Vl | ModelType::Qwen2_5Vl | ModelType::Qwen3Vl => {
+                qwen_vl::qwen_vl(&fields, model_type)?
+            }
             _ => llava(&fields, model_type)?,
         };
         config.check()?;
         Ok(config)
     }
 
-    /// Embeddings that one tile of `image_size` gives.
+    /// Embeddings that one tile of `image_size` gives; 0 where pictures keep their shape.
     pub fn tokens_per_tile(&self) -> usize {
         let side = self.vision_config.patches_per_side();
         match self.projector {
             ProjectorConfig::PixelShuffle { scale_factor } => (side / scale_factor).pow(2),
-            ProjectorConfig::Mlp { .. } | ProjectorConfig::Linear => {
-                match self.vision_feature_select_strategy {
-                    SelectStrategy::Full => self.vision_config.n_positions(),
-                    SelectStrategy::Default => self.vision_config.n_positions() - 1,
-                }
-            }
+            ProjectorConfig::Mlp { .. } => match self.vision_feature_select_strategy {
+                SelectStrategy::Full => self.vision_config.n_positions(),
+                SelectStrategy::Default => self.vision_config.n_positions() - 1,
+            },
+            ProjectorConfig::PatchMerger => 0,
+            ProjectorConfig::Linear => self.vision_config.n_positions(),
         }
     }
 
     /// Width of what the projector receives: the vision width, once for each selected layer.
     pub fn vision_feature_size(&self) -> usize {
-        let n_layers = match &self.vision_config.tiles {
-            Some(tiles) => 1 + tiles.intermediate_layers_indices.len(),
-            None => self.vision_feature_layer.len().max(1),
-        };
-        self.vision_config.hidden_size * n_layers
+        let tiles = self.vision_config.tiles.as_ref();
+        let n_beside = tiles.map_or(0, |tiles| tiles.intermediate_layers_indices.len());
+        let n_states = self.vision_feature_layer.len().max(1) + self.n_deepstack() + n_beside;
+        self.vision_config.hidden_size * n_states
     }
 
     /// The decoder's layers whose attention may be evidence: those that see pictures.
@@ -148,7 +166,20 @@ impl Config {
         }
     }
 
+    /// Decoder layers after which picture tokens are given more of the vision tower (Qwen3-VL).
+    pub fn n_deepstack(&self) -> usize {
+        let dynamic = self.vision_config.dynamic.as_ref();
+        dynamic.map_or(0, |dynamic| dynamic.deepstack_visual_indexes.len())
+    }
+
+    /// Width of a picture token's embedding, `D · (1 + k)`: what it is, and what is added to it
+    /// after each of the first `k` decoder layers.
+    pub fn image_embed_size(&self) -> usize {
+        self.text_config.hidden_size * (1 + self.n_deepstack())
+    }
+
     fn check(&self) -> Result<(), Error> {
+        self.vision_config.check()?;
         let n_layers = self.vision_config.num_hidden_layers as i64;
         for &layer in &self.vision_feature_layer {
             if !(-n_layers - 1..=n_layers).contains(&layer) {

@@ -24,6 +24,13 @@ pub enum Error {
     #[error("`{key}` is `{found}`, which is not supported; supported: {supported}")]
     Unsupported { key: String, found: String, supported: String },
 
+    /// The model compares pictures with texts and has no decoder to answer with.
+    #[error(
+        "a `{model_type}` model compares pictures with texts and cannot answer questions; \
+         use it with `sightline classify`"
+    )]
+    DualEncoder { model_type: String },
+
     /// A weight file cannot be opened or read: truncated, empty, corrupt or not safetensors.
     #[error("cannot load weights from {}: {reason}; {hint}", path.display())]
     Weights { path: PathBuf, reason: String, hint: String },

@@ -248,8 +248,10 @@ impl Session {
             true => Probe::attention(self.heads.layers(), Rows::Last),
             false => Probe::none(),
         };
+        let ids = run.inputs.positions(from, embeds.dim(1)?)?;
+        let positions = ids.as_ref().map_or(Positions::From(from), Positions::Ids);
         let cache = self.cache.get_or_insert_with(KvCache::new);
-        run.vlm.forward(embeds, &Positions::From(from), &Mask::Causal, Some(cache), &mut run.probe)
+        run.vlm.forward(embeds, &positions, &Mask::Causal, Some(cache), &mut run.probe)
     }
 }
 

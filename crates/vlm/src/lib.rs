@@ -15,12 +15,14 @@ pub mod model;
 pub mod probe;
 pub mod weights;
 
+pub mod dual_encoder;
 pub mod explain;
 pub mod generate;
 pub mod processor;
 
 pub use config::Config;
 pub use device::{DeviceChoice, choose};
+pub use dual_encoder::DualEncoder;
 pub use error::Error;
 pub use kernels::claim_cores;
 pub use model::kv_cache::KvCache;

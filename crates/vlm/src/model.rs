@@ -4,7 +4,8 @@
 //! images as files, no text, no sampling.
 //!
 //! Shapes: `N` tiles, `C` channels, `S` side, `P` patches, `D_v` width of the vision features,
-//! `T_img` tokens of a tile, `B` batch, `T` tokens, `D` hidden size, `V` vocabulary.
+//! `T_img` tokens of a tile, `B` batch, `T` tokens, `D` hidden size, `V` vocabulary, `k` deepstack
+//! layers.
 
 pub mod nn;
 
@@ -16,12 +17,13 @@ mod mlp;
 mod rotary;
 
 mod cross_attention;
-pub mod dual_encoder;
 mod family;
 pub mod kv_cache;
 pub mod language_model;
 mod packing;
 pub mod projector;
+pub mod region_encoder;
+pub mod towers;
 pub mod vision_encoder;
 
 use std::path::Path;
@@ -55,7 +57,7 @@ pub enum Mask<'a> {
 pub enum Positions<'a> {
     /// One after another from this position.
     From(usize),
-    /// Each its own, `(B, T)` u32.
+    /// Each its own, `(B, T)` u32, or `(3, B, T)`: time, height and width.
     Ids(&'a Tensor),
 }
 
@@ -170,16 +172,8 @@ impl Vlm {
     /// `pixel_values (N, C, S, S)` → what the projector receives, `(N, P, D_v)`.
     ///
     /// Idefics3 and SmolVLM pad a batch with tiles of zeros; those are left out, as in
-    /// `get_image_features`, so `N` may shrink. Llama-3.2-Vision fills each picture up with empty
-    /// tiles, so `N` may grow; it alone reads `spans`, which say what canvases the tiles lie on.
-    pub fn vision_features(
-        &self,
-        pixel_values: &Tensor,
-        spans: &[ImageSpan],
-    ) -> Result<Tensor, Error> {
-        if self.config.text_config.has_cross_attention() {
-            return self.vision_encoder.tiled_features(pixel_values, &packing::canvases(spans));
-        }
+    /// `get_image_features`, so `N` may shrink.
+    pub fn vision_features(&self, pixel_values: &Tensor) -> Result<Tensor, Error> {
         if self.config.vision_config.kind == VisionKind::Idefics3 {
             let real = without_padding_tiles(pixel_values)?;
             return self.vision_encoder.forward(&real, None);
@@ -197,27 +191,68 @@ impl Vlm {
         }
     }
 
-    /// `vision_features (N, P, D_v)` → `image_embeds (N, T_img, D)`
-    pub fn project(&self, vision_features: &Tensor) -> Result<Tensor, Error> {
-        let width = self.config.vision_feature_size();
-        match vision_features.dims3() {
-            Ok((_, _, d_v)) if d_v == width => self.projector.forward(vision_features),
-            _ => Err(Error::Shape {
-                tensor: "vision_features",
-                expected: format!("(N, P, {width})"),
-                found: vision_features.dims().to_vec(),
-            }),
-        }
-    }
-
-    /// `pixel_values (N, C, S, S)` → `image_embeds (N, T_img, D)`, each tile for itself;
-    /// [`Vlm::pack`] makes picture tokens of them. For `spans` see [`Vlm::vision_features`].
-    pub fn encode_images(
+    /// The same for the pictures of `spans`, which say how those that keep their shape lie in
+    /// `pixel_values (P, values of a patch)` → `(P, D_v)`, in the order of the tower's windows; and
+    /// on what canvases tiles lie that see each other. Such pictures are filled up with empty
+    /// tiles, so `N` may grow.
+    pub fn picture_features(
         &self,
         pixel_values: &Tensor,
         spans: &[ImageSpan],
     ) -> Result<Tensor, Error> {
-        self.project(&self.vision_features(pixel_values, spans)?)
+        if self.config.vision_config.tiles.is_some() {
+            return self.vision_encoder.tiled_features(pixel_values, &packing::canvases(spans));
+        }
+        if self.config.vision_config.dynamic.is_none() {
+            return self.vision_features(pixel_values);
+        }
+        let n_patches: usize = spans.iter().map(ImageSpan::n_rows).sum();
+        if pixel_values.rank() != 2 || pixel_values.dims()[0] != n_patches {
+            let (tensor, found) = ("pixel_values", pixel_values.dims().to_vec());
+            return Err(Error::Shape { tensor, expected: format!("({n_patches}, …)"), found });
+        }
+        let mut first = 0;
+        let picture = |span: &ImageSpan| {
+            let patches = pixel_values.narrow(0, first, span.n_rows())?;
+            first += span.n_rows();
+            self.vision_encoder.forward_patches(&patches, span.grid)
+        };
+        let features: Vec<Tensor> = spans.iter().map(picture).collect::<Result<_, _>>()?;
+        match features.as_slice() {
+            [one] => Ok(one.clone()),
+            several => Ok(Tensor::cat(several, 0)?),
+        }
+    }
+
+    /// `vision_features (N, P, D_v)` → `image_embeds (N, T_img, D)`; of pictures that keep their
+    /// shape `(P, D_v)` → `(T_img, D · (1 + k))`
+    pub fn project(&self, vision_features: &Tensor) -> Result<Tensor, Error> {
+        let width = self.config.vision_feature_size();
+        let (rank, expected) = match self.config.vision_config.dynamic {
+            None => (3, format!("(N, P, {width})")),
+            Some(_) => (2, format!("(P, {width})")),
+        };
+        let found = vision_features.dims();
+        if found.len() != rank || found.last() != Some(&width) {
+            let (tensor, found) = ("vision_features", found.to_vec());
+            return Err(Error::Shape { tensor, expected, found });
+        }
+        self.projector.forward(vision_features)
+    }
+
+    /// `pixel_values (N, C, S, S)` → `image_embeds (N, T_img, D)`, each tile for itself;
+    /// [`Vlm::pack`] makes picture tokens of them.
+    pub fn encode_images(&self, pixel_values: &Tensor) -> Result<Tensor, Error> {
+        self.project(&self.vision_features(pixel_values)?)
+    }
+
+    /// The same for the pictures of `spans`, see [`Vlm::picture_features`].
+    pub fn encode_pictures(
+        &self,
+        pixel_values: &Tensor,
+        spans: &[ImageSpan],
+    ) -> Result<Tensor, Error> {
+        self.project(&self.picture_features(pixel_values, spans)?)
     }
 
     /// `input_ids (B, T)` u32 → `(B, T, D)`. Errors on an id outside the vocabulary.
@@ -228,7 +263,8 @@ impl Vlm {
     }
 
     /// Token embeddings with the k-th image token replaced by the k-th row of `image_embeds`
-    /// `(N, T_img, D)` or `(image tokens, D)` → `inputs_embeds (1, T, D)`.
+    /// `(N, T_img, D)` or `(image tokens, D)` → `inputs_embeds (1, T, D)`; `D · (1 + k)` wide with
+    /// deepstack, zeros beside words.
     ///
     /// Errors: as many image tokens as rows are needed; ids outside the vocabulary.
     pub fn merge(&self, input_ids: &[u32], image_embeds: &Tensor) -> Result<Tensor, Error> {
@@ -244,7 +280,7 @@ impl Vlm {
         image_embeds: &Tensor,
     ) -> Result<Tensor, Error> {
         let image_token = self.config.image_token_id;
-        let d = self.config.text_config.hidden_size;
+        let d = self.config.image_embed_size();
         let rows = image_embeds.reshape(((), d)).map_err(|_| Error::Shape {
             tensor: "image_embeds",
             expected: format!("(N, T_img, {d})"),
@@ -269,7 +305,9 @@ impl Vlm {
         let mut parts = Vec::with_capacity(2);
         if !words.is_empty() {
             let words = Tensor::from_slice(&words, words.len(), &device)?;
-            parts.push(self.language_model.embed_tokens.forward(&words)?);
+            let words = self.language_model.embed_tokens.forward(&words)?;
+            let beside = d - words.dim(1)?;
+            parts.push(if beside == 0 { words } else { words.pad_with_zeros(1, 0, beside)? });
         }
         parts.push(rows);
         let all = Tensor::cat(&parts, 0)?; // (words + images, D)
@@ -324,15 +362,15 @@ impl Vlm {
         let wrong = |tensor, expected, found: &Tensor| {
             Err(Error::Shape { tensor, expected, found: found.dims().to_vec() })
         };
+        let wide = self.config.image_embed_size();
         let (b, t) = match inputs_embeds.dims3() {
-            Ok((b, t, found)) if found == d && t > 0 => (b, t),
+            Ok((b, t, found)) if (found == d || found == wide) && t > 0 => (b, t),
             _ => return wrong("inputs_embeds", format!("(B, T, {d})"), inputs_embeds),
         };
         if let Positions::Ids(ids) = positions
-            && ids.dims() != [b, t]
-            && ids.dims() != [1, t]
+            && !matches!(ids.dims(), [n, m] | [3, n, m] if (*n == b || *n == 1) && *m == t)
         {
-            return wrong("position_ids", format!("({b}, {t})"), ids);
+            return wrong("position_ids", format!("({b}, {t}) or (3, {b}, {t})"), ids);
         }
         if let Mask::Additive(mask) = mask {
             let s = n_past + t;

@@ -16,13 +16,13 @@ pub mod tokenizer;
 use std::path::Path;
 
 use ::image::RgbImage;
-use candle_core::Tensor;
+use candle_core::{Device, Tensor};
 
 pub use chat::{ChatTemplate, Message, Part, Role};
 pub use image::{ImageProcessor, Tile, Tiles};
 pub use layout::Layout;
 pub use span::{ImageSpan, Packing, Visible};
-pub use tokenizer::{TextStream, Tokenizer};
+pub use tokenizer::{PaddedTexts, TextStream, TextTokenizer, Tokenizer};
 
 use crate::{Config, Error};
 use image::ImageSettings;
@@ -32,14 +32,35 @@ use image::ImageSettings;
 pub struct Inputs {
     /// (T,)
     pub input_ids: Vec<u32>,
-    /// (N, C, S, S): the tiles of all pictures in order; `None` without pictures.
+    /// (N, C, S, S): the tiles of all pictures in order; of Qwen-VL (P, values of a patch), the
+    /// patches of all pictures. `None` without pictures.
     pub pixel_values: Option<Tensor>,
     /// Which positions see which picture, one for each; empty where pictures become tokens.
     pub cross_attention_mask: Vec<Visible>,
     /// Where the pictures' tokens are, which tiles they are made of and what they show.
     pub image_spans: Vec<ImageSpan>,
+    /// Time, height and width of each token for multimodal rotary; `None` where tokens stand one
+    /// after another.
+    pub position_ids: Option<Vec<[u32; 3]>>,
     /// The text whose tokens `input_ids` are, picture tokens written out.
     pub prompt: String,
+}
+
+impl Inputs {
+    /// Where `n_tokens` from token `from` on stand, `(3, 1, T)` for `Positions::Ids`; tokens after
+    /// the prompt follow its largest position. `None` where they stand one after another.
+    pub fn positions(&self, from: usize, n_tokens: usize) -> Result<Option<Tensor>, Error> {
+        let Some(ids) = &self.position_ids else { return Ok(None) };
+        let next = ids.iter().flatten().max().map_or(0, |largest| largest + 1);
+        let at = |token: usize| match ids.get(token) {
+            Some(position) => *position,
+            None => [next + (token - ids.len()) as u32; 3],
+        };
+        let tokens = from..from + n_tokens;
+        let dimension = |d: usize| tokens.clone().map(move |token| at(token)[d]);
+        let ids: Vec<u32> = (0..3).flat_map(dimension).collect();
+        Ok(Some(Tensor::from_vec(ids, (3, 1, n_tokens), &Device::Cpu)?))
+    }
 }
 
 /// Everything a checkpoint says about its inputs.
@@ -82,6 +103,7 @@ impl Processor {
 
     /// The same for pictures that were cut into tiles before.
     pub fn prepare_tiled(&self, messages: &[Message], tiled: &[Tiles]) -> Result<Inputs, Error> {
+        self.images.check(tiled)?;
         let messages = self.layout.plain(messages, tiled.len())?;
         self.prepare_prompt(&self.chat.render(&messages)?, tiled)
     }
@@ -95,10 +117,18 @@ impl Processor {
         let input_ids = self.tokenizer.encode_with(&prompt, !begins)?;
         let cross_attention_mask = self.layout.cross_attention_mask(&input_ids, tiled);
         let image_spans = self.layout.spans(&input_ids, tiled)?;
+        let position_ids = self.layout.position_ids(input_ids.len(), &image_spans);
         let tiles: Vec<&Tile> = tiled.iter().flat_map(|tiled| &tiled.tiles).collect();
         let pixel_values =
             if tiles.is_empty() { None } else { Some(self.images.pixel_values(&tiles)?) };
-        Ok(Inputs { input_ids, pixel_values, cross_attention_mask, image_spans, prompt })
+        Ok(Inputs {
+            input_ids,
+            pixel_values,
+            cross_attention_mask,
+            image_spans,
+            position_ids,
+            prompt,
+        })
     }
 
     /// One picture alone: `pixel_values` (N, C, S, S) and the tiles they were made of.

@@ -4,7 +4,7 @@ use std::ops::Deref;
 use std::path::Path;
 
 use candle_core::Tensor;
-use eval::parity::Case;
+use eval::parity::{Case, Kind};
 
 /// A case of `tests/parity/fixtures`.
 pub struct Fixture(Case);
@@ -17,12 +17,24 @@ impl Deref for Fixture {
     }
 }
 
-/// Every case, in the order of their names.
+/// Every case of a question, in the order of their names.
 pub fn all() -> Vec<Fixture> {
+    let cases = of(Kind::Ask);
+    assert!(cases.len() >= 16, "{} cases", cases.len());
+    cases
+}
+
+/// Every case of two towers.
+pub fn comparisons() -> Vec<Fixture> {
+    let cases = of(Kind::Compare);
+    assert!(cases.len() >= 5, "{} cases", cases.len());
+    cases
+}
+
+fn of(kind: Kind) -> Vec<Fixture> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("parity/fixtures");
     let cases = eval::parity::cases(&root).expect("tests/parity/fixtures");
-    assert!(cases.len() >= 16, "{} cases", cases.len());
-    cases.into_iter().map(Fixture).collect()
+    cases.into_iter().filter(|case| case.kind == kind).map(Fixture).collect()
 }
 
 impl Fixture {

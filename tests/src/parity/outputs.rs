@@ -8,8 +8,7 @@ use super::fixture;
 #[test]
 fn every_case_equals_the_reference() {
     for case in fixture::all() {
-        let (family, decoder) = case.kinds().expect(&case.name);
-        let mut held = Held::new(&case.name, family, decoder);
+        let mut held = Held::new(&case).expect(&case.name);
         hold(&case, &mut held).expect(&case.name);
         assert!(held.holds(), "{held:?}");
         assert_eq!((held.deviations.len(), held.greedy_equal), (4, 32), "{held:?}");
@@ -18,9 +17,22 @@ fn every_case_equals_the_reference() {
 }
 
 #[test]
+fn every_comparison_equals_the_reference() {
+    for case in fixture::comparisons() {
+        let mut held = Held::new(&case).expect(&case.name);
+        hold(&case, &mut held).expect(&case.name);
+        assert!(held.holds(), "{held:?}");
+        assert_eq!((held.deviations.len(), held.input_ids), (5, Some(true)), "{held:?}");
+        assert!(held.largest_step.expect("steps") < 0.01, "{held:?}");
+        held.deviations.remove("text_embeds");
+        assert!(!held.holds(), "{held:?}");
+    }
+}
+
+#[test]
 fn what_differs_is_told() {
     let case = fixture::all().remove(0);
-    let mut held = Held::new(&case.name, "a".into(), "b".into());
+    let mut held = Held::new(&case).expect("a case");
     assert!(!held.holds(), "nothing was compared");
     hold(&case, &mut held).expect("a case");
     held.deviations.insert("logits".into(), 2e-4);

@@ -1,4 +1,5 @@
-//! A second opinion: candle-transformers' own SigLIP, CLIP and Llama on the same checkpoints.
+//! A second opinion: candle-transformers' own SigLIP (also as two towers), CLIP and Llama on the
+//! same checkpoints.
 //!
 //! It was written by others from the same papers, so an error that we and our fixtures share would
 //! show here. Its modules give no attention and no gradients, which is why they are not the engine.
@@ -8,9 +9,9 @@ use candle_nn::{Module, VarBuilder};
 use candle_transformers::models::clip::text_model::Activation;
 use candle_transformers::models::clip::vision_model::{ClipVisionConfig, ClipVisionTransformer};
 use candle_transformers::models::llama::{Cache, Llama, LlamaConfig};
-use candle_transformers::models::siglip::{VisionConfig, VisionModel};
+use candle_transformers::models::siglip::{self, VisionConfig, VisionModel};
 use serde_json::Value;
-use vlm::{Mask, Positions, Probe, Vlm};
+use vlm::{DualEncoder, Mask, Positions, Probe, Vlm};
 
 use super::fixture::{self, Fixture};
 
@@ -96,4 +97,23 @@ fn llama_is_candles_llama() {
         let ours = vlm.logits(&last.expect("a row")).expect("our logits");
         assert_close(name, &ours, &theirs);
     }
+}
+
+#[test]
+fn two_towers_are_candles_two_towers() {
+    let cases = fixture::comparisons().into_iter();
+    let case = cases.into_iter().find(|case| case.name == "siglip-sentencepiece").expect("a case");
+    let text = std::fs::read_to_string(case.dir.join("config.json")).expect("config.json");
+    let sizes: siglip::Config = serde_json::from_str(&text).expect("sizes");
+    let path = case.dir.join("model.safetensors");
+    let tensors = candle_core::safetensors::load(path, &Device::Cpu).expect("weights");
+    let weights = VarBuilder::from_tensors(tensors, DType::F32, &Device::Cpu);
+    let theirs = siglip::Model::new(&sizes, weights).expect("their towers");
+    let ours = DualEncoder::load(&case.dir, &Device::Cpu).expect("our towers");
+    let texts: Vec<&str> = case.texts.iter().map(String::as_str).collect();
+    let ids = ours.texts.encode(&texts).expect("ids").input_ids;
+    let (_, theirs) = theirs.forward(&case.floats("pixel_values"), &ids).expect("their logits");
+    let images = ours.encode_images(&case.images).expect("our pictures");
+    let ours = ours.logits(&images, &ours.encode_texts(&texts).expect("our texts"));
+    assert_close("SigLIP's logits", &ours.expect("our logits"), &theirs);
 }

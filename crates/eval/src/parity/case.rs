@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Device, Tensor};
 use image::RgbImage;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use vlm::processor::{Message, Part, Role, image as pictures};
 
@@ -13,15 +14,46 @@ use crate::Error;
 /// The file that makes a folder a case.
 pub(super) const FILE: &str = "case.json";
 
+/// What a case's model is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// A question about pictures is answered.
+    Ask,
+    /// Pictures are compared with texts.
+    Compare,
+}
+
+impl Kind {
+    /// Activations that are compared, from the pixels on.
+    #[must_use]
+    pub fn tensors(self) -> &'static [&'static str] {
+        match self {
+            Kind::Ask => &["pixel_values", "vision_features", "image_embeds", "logits"],
+            Kind::Compare => &[
+                "pixel_values",
+                "vision_features",
+                "image_embeds",
+                "text_embeds",
+                "logits_per_image",
+            ],
+        }
+    }
+}
+
 /// A case: what is asked, about which pictures, and the reference's tensors.
 pub struct Case {
     pub name: String,
     /// The model's folder.
     pub dir: PathBuf,
-    pub messages: Vec<Message>,
+    pub kind: Kind,
     pub images: Vec<RgbImage>,
-    /// The chat template's output, one placeholder for each picture.
+    /// Ask: the question, and what came before it.
+    pub messages: Vec<Message>,
+    /// Ask: the chat template's output, one placeholder for each picture.
     pub prompt: String,
+    /// Compare: what the pictures are compared with.
+    pub texts: Vec<String>,
     expected: HashMap<String, Tensor>,
 }
 
@@ -43,9 +75,18 @@ impl Case {
         let name = dir.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let case = json(&dir.join(FILE))?;
         let wrong = |reason: &str| Error::Case { path: dir.join(FILE), reason: reason.into() };
-        let messages = case["messages"].as_array().ok_or_else(|| wrong("it has no messages"))?;
+        let list = |key: &str| case[key].as_array().map(Vec::as_slice);
+        let (kind, messages, texts, prompt) = match (list("messages"), list("texts")) {
+            (_, Some(texts)) => (Kind::Compare, &[][..], texts, ""),
+            (Some(messages), None) => {
+                let prompt = case["prompt"].as_str().ok_or_else(|| wrong("it has no prompt"))?;
+                (Kind::Ask, messages, &[][..], prompt)
+            }
+            (None, None) => return Err(wrong("it has neither messages nor texts")),
+        };
         let messages = messages.iter().map(message).collect::<Option<_>>();
-        let prompt = case["prompt"].as_str().ok_or_else(|| wrong("it has no prompt"))?.to_owned();
+        let texts =
+            texts.iter().map(|text| text.as_str().map(str::to_owned)).collect::<Option<_>>();
         let images = (0..case["images"].as_u64().unwrap_or(0)).map(|i| picture(&dir, i));
         let path = dir.join("expected.safetensors");
         let failed = |error: candle_core::Error| Error::Case {
@@ -54,22 +95,28 @@ impl Case {
         };
         Ok(Case {
             name,
+            kind,
             messages: messages.ok_or_else(|| wrong("a part is neither text nor an image"))?,
             images: images.collect::<Result<_, _>>()?,
-            prompt,
+            prompt: prompt.to_owned(),
+            texts: texts.ok_or_else(|| wrong("a text is no string"))?,
             expected: candle_core::safetensors::load(&path, &Device::Cpu).map_err(failed)?,
             dir,
         })
     }
 
-    /// The family and its decoder, as `config.json` calls them.
+    /// The family and its decoder, as `config.json` calls them; `-` for what has no decoder.
     ///
     /// # Errors
     /// [`Error::Case`].
     pub fn kinds(&self) -> Result<(String, String), Error> {
         let config = json(&self.dir.join("config.json"))?;
         let kind = |value: &Value| value["model_type"].as_str().unwrap_or("").to_owned();
-        Ok((kind(&config), kind(&config["text_config"])))
+        let decoder = match self.kind {
+            Kind::Ask => kind(&config["text_config"]),
+            Kind::Compare => "-".to_owned(),
+        };
+        Ok((kind(&config), decoder))
     }
 
     fn tensor(&self, name: &str) -> Result<&Tensor, Error> {

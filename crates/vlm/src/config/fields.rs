@@ -134,10 +134,10 @@ impl<'a> Fields<'a> {
         Ok(found.unwrap_or_else(|| vec![default]))
     }
 
-    /// A list of indices.
+    /// A list of whole numbers.
     pub fn indices(&self, key: &str) -> Result<Option<Vec<usize>>, Error> {
-        let index = |v: &Value| v.as_u64().map(|n| n as usize);
-        self.parsed(key, "a list of indices", |v| v.as_array()?.iter().map(index).collect())
+        let number = |v: &Value| v.as_u64().map(|n| n as usize);
+        self.parsed(key, "a list of whole numbers", |v| v.as_array()?.iter().map(number).collect())
     }
 
     /// A list of pairs of numbers.

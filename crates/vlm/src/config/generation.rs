@@ -29,9 +29,10 @@ impl GenerationConfig {
     /// From `config.json`: its own ids, else the decoder's, else none.
     pub(crate) fn from_config(fields: &Fields) -> Result<Self, Error> {
         let text = fields.object("text_config")?;
-        let default = match text.str("model_type", "llama")? {
-            "qwen2" => Vec::new(),
+        let decoder = text.str("model_type", fields.str("model_type", "llama")?)?;
+        let default = match decoder {
             "mllama_text_model" => vec![128_001],
+            qwen if qwen.starts_with("qwen") => Vec::new(),
             _ => vec![2],
         };
         let eos = fields.token_ids("eos_token_id")?;

@@ -51,6 +51,60 @@ fn any_resolution_has_the_defaults_of_its_family() {
     assert!(config.text_config.qkv_bias, "Qwen2");
 }
 
+/// Published Qwen-VL files have the decoder's keys at the top level, newer ones in `text_config`.
+#[test]
+fn qwen_vl_is_read_flat_and_nested() {
+    let text = json!({
+        "hidden_size": 2048, "intermediate_size": 11008, "num_attention_heads": 16,
+        "num_hidden_layers": 36, "num_key_value_heads": 2, "vocab_size": 151936,
+        "rms_norm_eps": 1e-6, "rope_theta": 1e6, "max_position_embeddings": 128000,
+        "use_sliding_window": false, "sliding_window": 32768, "max_window_layers": 70,
+        "tie_word_embeddings": true,
+        "rope_scaling": {"type": "mrope", "mrope_section": [16, 24, 24]},
+    });
+    let vision = json!({
+        "depth": 32, "hidden_size": 1280, "intermediate_size": 3420, "num_heads": 16,
+        "out_hidden_size": 2048, "window_size": 112, "fullatt_block_indexes": [7, 15, 23, 31],
+    });
+    let mut flat = text.clone();
+    let mut nested = json!({ "text_config": text });
+    for json in [&mut flat, &mut nested] {
+        json["model_type"] = "qwen2_5_vl".into();
+        json["vision_config"] = vision.clone();
+    }
+    let flat = Config::from_json(&flat).expect("Qwen2.5-VL-3B");
+    let nested = Config::from_json(&nested).expect("the same, as saved by transformers");
+    assert_eq!(flat.text_config, nested.text_config);
+    assert_eq!(flat.text_config.head_dim, 128);
+    assert!(flat.text_config.tie_word_embeddings && flat.text_config.qkv_bias);
+    assert_eq!((flat.text_config.sliding_window, flat.image_token_id), (None, 151_655));
+    assert!(flat.generation.eos_token_ids.is_empty(), "transformers' default");
+    let dynamic = flat.vision_config.dynamic.expect("any resolution");
+    assert_eq!((dynamic.window, dynamic.fullatt_block_indexes), (Some(4), vec![7, 15, 23, 31]));
+
+    let two = json!({
+        "model_type": "qwen2_vl", "hidden_size": 1536, "num_attention_heads": 12,
+        "num_key_value_heads": 2,
+        "rope_scaling": {"type": "mrope", "mrope_section": [16, 24, 24]},
+        "vision_config": {"embed_dim": 1280, "hidden_size": 1536, "mlp_ratio": 4},
+    });
+    let vision = Config::from_json(&two).expect("Qwen2-VL-2B").vision_config;
+    assert_eq!((vision.hidden_size, vision.intermediate_size), (1280, 5120));
+
+    let three = json!({
+        "model_type": "qwen3_vl",
+        "text_config": {"model_type": "qwen3_vl_text", "hidden_size": 2560,
+            "num_attention_heads": 32, "num_key_value_heads": 8, "head_dim": 128,
+            "rope_scaling": {"rope_type": "default", "mrope_interleaved": true,
+                             "mrope_section": [24, 20, 20]}},
+        "vision_config": {"hidden_size": 1024, "depth": 24, "out_hidden_size": 2560,
+                          "deepstack_visual_indexes": [5, 11, 17]},
+    });
+    let config = Config::from_json(&three).expect("Qwen3-VL-4B");
+    assert_eq!((config.image_embed_size(), config.vision_feature_size()), (4 * 2560, 4 * 1024));
+    assert!(config.text_config.qk_norm && !config.text_config.qkv_bias);
+}
+
 #[test]
 fn cross_attention_has_the_defaults_of_llama_3_2_vision() {
     let vision = json!({"model_type": "mllama", "vision_config": {"image_size": 560}});
@@ -106,6 +160,24 @@ fn wrong_values_name_their_key() {
             "vision_feature_select_strategy",
         ),
         (json!({"model_type": "llava_next", "image_grid_pinpoints": []}), "image_grid_pinpoints"),
+        (json!({"model_type": "qwen2_vl"}), "rope_scaling.mrope_section"),
+        (json!({"model_type": "qwen3_vl"}), "vision_config.out_hidden_size"),
+        (
+            json!({"model_type": "qwen3_vl", "text_config": {"hidden_size": 3584, "head_dim": 64}}),
+            "[24, 20, 20] are not the 32 frequencies of a head",
+        ),
+        (
+            json!({"model_type": "qwen3_vl", "text_config": {"model_type": "qwen3_vl_moe_text"}}),
+            "qwen3_vl_moe_text",
+        ),
+        (
+            json!({"model_type": "qwen2_5_vl", "vision_config": {"window_size": 20}}),
+            "vision_config.window_size",
+        ),
+        (
+            json!({"model_type": "qwen3_vl", "vision_config": {"deepstack_visual_indexes": [99]}}),
+            "vision_config.deepstack_visual_indexes",
+        ),
         (
             json!({"model_type": "llava_next", "image_grid_pinpoints": [[336, 500]]}),
             "[336, 500] is not made of whole tiles of 336 pixels",

@@ -1,4 +1,5 @@
-//! `text_config`: the decoder's sizes, for Llama, Qwen2, Mistral and Llama-3.2-Vision.
+//! `text_config`: the decoder's sizes, for Llama, Qwen2 and Mistral, and what those of Qwen-VL
+//! (`qwen_vl`) and Llama-3.2-Vision (`mllama`) add.
 //!
 //! Defaults are those of transformers 4.57.1. It does not know the layers themselves.
 
@@ -28,6 +29,15 @@ pub enum RopeScaling {
     },
 }
 
+/// Rotary positions in three dimensions: time, height, width (Qwen2-VL, section 2.1).
+#[derive(Debug, Clone, PartialEq)]
+pub struct MultimodalRotary {
+    /// Frequencies for each dimension; together `head_dim / 2`.
+    pub mrope_section: [usize; 3],
+    /// The dimensions take turns (Qwen3-VL) instead of following each other.
+    pub interleaved: bool,
+}
+
 /// Sizes of the language model, named as in `text_config`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TextConfig {
@@ -43,6 +53,9 @@ pub struct TextConfig {
     pub rms_norm_eps: f64,
     pub rope_theta: f64,
     pub rope_scaling: RopeScaling,
+    pub multimodal_rotary: Option<MultimodalRotary>,
+    /// Queries and keys are normed, head by head, before they are turned (Qwen3).
+    pub qk_norm: bool,
     /// `q_proj`, `k_proj` and `v_proj` have a bias.
     pub qkv_bias: bool,
     /// `o_proj` has a bias.
@@ -106,7 +119,7 @@ impl TextConfig {
         self.sliding_window.filter(|_| layer_idx >= self.sliding_from_layer)
     }
 
-    fn llama(fields: &Fields, rms_norm_eps: f64) -> Result<Self, Error> {
+    pub(super) fn llama(fields: &Fields, rms_norm_eps: f64) -> Result<Self, Error> {
         let hidden_size = fields.size("hidden_size", 4096)?;
         let num_attention_heads = fields.size("num_attention_heads", 32)?;
         let head_dim = fields.opt_usize("head_dim")?.unwrap_or(hidden_size / num_attention_heads);
@@ -124,6 +137,8 @@ impl TextConfig {
             rms_norm_eps: fields.f64("rms_norm_eps", rms_norm_eps)?,
             rope_theta: fields.f64("rope_theta", 10_000.0)?,
             rope_scaling: rope_scaling(fields)?,
+            multimodal_rotary: None,
+            qk_norm: false,
             qkv_bias: attention_bias,
             o_bias: attention_bias,
             mlp_bias: fields.bool("mlp_bias", false)?,
@@ -162,7 +177,7 @@ impl TextConfig {
         Ok(())
     }
 
-    fn check(&self, fields: &Fields) -> Result<(), Error> {
+    pub(super) fn check(&self, fields: &Fields) -> Result<(), Error> {
         let (heads, kv_heads) = (self.num_attention_heads, self.num_key_value_heads);
         if heads % kv_heads != 0 {
             let message = format!("{kv_heads} does not divide the {heads} attention heads");
@@ -171,6 +186,13 @@ impl TextConfig {
         if self.head_dim == 0 || self.head_dim % 2 != 0 {
             let message = format!("{} is not an even number above 0", self.head_dim);
             return Err(Error::config(fields.path("head_dim"), message));
+        }
+        if let Some(MultimodalRotary { mrope_section, .. }) = &self.multimodal_rotary
+            && mrope_section.iter().sum::<usize>() != self.head_dim / 2
+        {
+            let half = self.head_dim / 2;
+            let message = format!("{mrope_section:?} are not the {half} frequencies of a head");
+            return Err(Error::config(fields.path("rope_scaling.mrope_section"), message));
         }
         Ok(())
     }
@@ -184,7 +206,8 @@ fn rope_scaling(fields: &Fields) -> Result<RopeScaling, Error> {
     }
     let factor = || scaling.required_f64("factor");
     match scaling.str("rope_type", scaling.str("type", "default")?)? {
-        "default" => Ok(RopeScaling::Default),
+        // The multimodal kind changes positions, not frequencies.
+        "default" | "mrope" => Ok(RopeScaling::Default),
         "linear" => Ok(RopeScaling::Linear { factor: factor()? }),
         "dynamic" => Ok(RopeScaling::Dynamic { factor: factor()? }),
         "llama3" => Ok(RopeScaling::Llama3 {
@@ -195,7 +218,7 @@ fn rope_scaling(fields: &Fields) -> Result<RopeScaling, Error> {
                 .required_f64("original_max_position_embeddings")?,
         }),
         found => {
-            let supported = "default, linear, dynamic, llama3";
+            let supported = "default, mrope, linear, dynamic, llama3";
             Err(unsupported(&scaling.path("rope_type"), found, supported))
         }
     }

@@ -1,11 +1,11 @@
-//! `vision_config`: the vision encoder's sizes, for CLIP, SigLIP, Idefics3/SmolVLM and
-//! Llama-3.2-Vision towers.
+//! `vision_config`: the vision encoder's sizes, for CLIP, SigLIP and Idefics3/SmolVLM towers, and
+//! what those of Qwen-VL (`qwen_vl`) and Llama-3.2-Vision (`mllama`) add.
 //!
 //! Defaults are those of transformers 4.57.1, which differ between them. It does not know
 //! how images become `pixel_values`.
 
 use super::fields::Fields;
-use super::{ModelType, TileConfig, unsupported};
+use super::{DualEncoderType, ModelType, TileConfig, unsupported};
 use crate::error::Error;
 use crate::model::nn::Activation;
 
@@ -16,11 +16,37 @@ pub enum VisionKind {
     Clip,
     /// No class token, patch bias (`SiglipVisionModel`).
     Siglip,
+    /// SigLIP on pictures of any aspect ratio, given as patches (`Siglip2VisionModel`).
+    Siglip2,
     /// SigLIP with positions by fractional coordinates (`Idefics3VisionTransformer`).
     Idefics3,
     /// CLIP whose positions depend on the canvas, with layers between tiles
     /// (`MllamaVisionModel`).
     Mllama,
+    /// Pictures of any shape; LayerNorm (`Qwen2VisionTransformerPretrainedModel`).
+    Qwen2Vl,
+    /// The same with RMS norm, a gated MLP and windows
+    /// (`Qwen2_5_VisionTransformerPretrainedModel`).
+    Qwen2_5Vl,
+    /// As the first, with learned positions (`Qwen3VLVisionModel`).
+    Qwen3Vl,
+}
+
+/// What a tower that takes pictures of any shape has beside the others.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DynamicResolution {
+    /// Frames in one patch; a picture counts as that many equal ones.
+    pub temporal_patch_size: usize,
+    /// Side of the square of patches that becomes one token.
+    pub spatial_merge_size: usize,
+    /// Side of the windows that attention stays in, in tokens; `None` = the whole picture.
+    pub window: Option<usize>,
+    /// Layers that see the whole picture nevertheless.
+    pub fullatt_block_indexes: Vec<usize>,
+    /// Rows of the learned positions, a square.
+    pub num_position_embeddings: Option<usize>,
+    /// Layers whose output the decoder is given too.
+    pub deepstack_visual_indexes: Vec<usize>,
 }
 
 /// Sizes of the vision encoder, named as in `vision_config`.
@@ -32,12 +58,13 @@ pub struct VisionConfig {
     pub num_hidden_layers: usize,
     pub num_attention_heads: usize,
     pub num_channels: usize,
-    /// px
+    /// px; 0 where pictures keep their shape
     pub image_size: usize,
     /// px
     pub patch_size: usize,
     pub hidden_act: Activation,
     pub layer_norm_eps: f64,
+    pub dynamic: Option<DynamicResolution>,
     /// Llama-3.2-Vision only.
     pub tiles: Option<TileConfig>,
 }
@@ -97,6 +124,9 @@ const ONEVISION: Defaults = Defaults {
     ..SIGLIP
 };
 
+/// `image_size` is that of the square whose patches are `num_patches`, 256.
+const SIGLIP2: Defaults = Defaults { kind: VisionKind::Siglip2, image_size: 256, ..SIGLIP };
+
 const IDEFICS3: Defaults = Defaults {
     kind: VisionKind::Idefics3,
     hidden_size: 1152,
@@ -143,6 +173,28 @@ impl VisionConfig {
         }
     }
 
+    /// The tower of a dual encoder, whatever its own `model_type` says.
+    pub(crate) fn dual_encoder(
+        fields: &Fields,
+        model_type: DualEncoderType,
+    ) -> Result<Self, Error> {
+        match model_type {
+            DualEncoderType::Clip => Self::read(fields, &CLIP),
+            DualEncoderType::Siglip => Self::read(fields, &SIGLIP),
+            DualEncoderType::Siglip2 => {
+                let mut config = Self::read(fields, &SIGLIP2)?;
+                let n_patches = fields.size("num_patches", 256)?;
+                let side = n_patches.isqrt();
+                if side * side != n_patches {
+                    let message = format!("{n_patches} is not the number of patches of a square");
+                    return Err(Error::config(fields.path("num_patches"), message));
+                }
+                config.image_size = side * config.patch_size;
+                Ok(config)
+            }
+        }
+    }
+
     /// The tower of a Llama-3.2-Vision model.
     pub(crate) fn mllama(fields: &Fields, tiles: TileConfig) -> Result<Self, Error> {
         // `MllamaVisionConfig` writes two of the keys under names of its own.
@@ -173,6 +225,19 @@ impl VisionConfig {
         self.hidden_size / self.num_attention_heads
     }
 
+    pub(super) fn check(&self) -> Result<(), Error> {
+        let (size, heads) = (self.hidden_size, self.num_attention_heads);
+        if !size.is_multiple_of(heads) {
+            let message = format!("{size} is not a multiple of {heads} heads");
+            return Err(Error::config("vision_config.hidden_size", message));
+        }
+        if self.dynamic.is_some() && !(size / heads).is_multiple_of(4) {
+            let message = format!("{size} in {heads} heads leaves no pairs for rows and columns");
+            return Err(Error::config("vision_config.hidden_size", message));
+        }
+        Ok(())
+    }
+
     fn read(fields: &Fields, default: &Defaults) -> Result<Self, Error> {
         let config = VisionConfig {
             kind: default.kind,
@@ -185,13 +250,9 @@ impl VisionConfig {
             patch_size: fields.size("patch_size", default.patch_size)?,
             hidden_act: fields.activation("hidden_act", default.hidden_act)?,
             layer_norm_eps: fields.f64("layer_norm_eps", default.layer_norm_eps)?,
+            dynamic: None,
             tiles: None,
         };
-        if config.hidden_size % config.num_attention_heads != 0 {
-            let heads = config.num_attention_heads;
-            let message = format!("{} is not a multiple of {heads} heads", config.hidden_size);
-            return Err(Error::config(fields.path("hidden_size"), message));
-        }
         if config.patch_size > config.image_size {
             let message = format!("{} is larger than image_size", config.patch_size);
             return Err(Error::config(fields.path("patch_size"), message));

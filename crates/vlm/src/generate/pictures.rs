@@ -1,6 +1,6 @@
 //! The pictures of a conversation: known by content, encoded once.
 //!
-//! Shapes: `N` tiles, `T_img` embeddings of a tile, `D` hidden size.
+//! Shapes: `N` tiles, `T_img` embeddings of a tile, `D` hidden size, `k` deepstack layers.
 
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -12,14 +12,15 @@ use super::Cancel;
 use crate::processor::{ImageSpan, Inputs};
 use crate::{Error, KvCache, Vlm};
 
-/// Tiles encoded in one pass: bounds memory, and how long cancelling waits.
+/// Tiles encoded in one pass: bounds memory, and how long cancelling waits. A picture that keeps
+/// its shape, or whose tiles see each other, is encoded whole.
 const TILES_AT_ONCE: usize = 4;
 
 /// Encoded pictures by the hash of their content and of how they were laid out.
 #[derive(Default)]
 pub(super) struct Pictures {
-    /// `(tokens, D)` of each picture: those of its spans in order; its cross-attention states where
-    /// it becomes no tokens.
+    /// `(tokens, D · (1 + k))` of each picture: those of its spans in order; its cross-attention
+    /// states where it becomes no tokens.
     encoded: HashMap<u64, Tensor>,
     /// The hash of each picture of the current prompt.
     current: Vec<u64>,
@@ -140,18 +141,17 @@ impl Pictures {
         }
         let Some(pixel_values) = &inputs.pixel_values else { return Ok(()) };
         let before = inputs.image_spans.iter().take_while(|span| span.image != image);
-        let first: usize = before.map(ImageSpan::n_tiles).sum();
+        let first: usize = before.map(ImageSpan::n_rows).sum();
         let spans = spans_of(inputs, image);
-        let n_tiles: usize = spans.iter().map(ImageSpan::n_tiles).sum();
+        let n_rows: usize = spans.iter().map(ImageSpan::n_rows).sum();
+        let is_whole = spans.iter().any(|span| span.packing.is_whole());
+        let at_once = if is_whole { n_rows.max(1) } else { TILES_AT_ONCE };
         let mut tiles = Vec::new();
-        // Tiles that see each other are encoded together.
-        let together = vlm.config.vision_config.tiles.as_ref().map(|_| n_tiles);
-        let at_once = together.unwrap_or(TILES_AT_ONCE).max(1);
-        for start in (0..n_tiles).step_by(at_once) {
+        for start in (0..n_rows).step_by(at_once) {
             cancel.check()?;
-            let n = at_once.min(n_tiles - start);
+            let n = at_once.min(n_rows - start);
             let piece = pixel_values.narrow(0, first + start, n)?.to_device(vlm.device())?;
-            tiles.push(vlm.encode_images(&piece, &spans)?); // (N, T_img, D)
+            tiles.push(vlm.encode_pictures(&piece, &spans)?); // (N, T_img, D)
         }
         let packed = vlm.pack(&Tensor::cat(&tiles, 0)?, &spans)?; // (tokens, D)
         self.encoded.insert(hash, packed);

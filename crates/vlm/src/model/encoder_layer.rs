@@ -1,18 +1,74 @@
 //! One pre-norm transformer layer that sees in both directions.
 //!
-//! CLIP, SigLIP, Idefics3 and the text tower share it down to the tensor names; Llama-3.2-Vision
-//! has other names, no biases in attention, and gates in some layers. It knows no pixels, no
-//! tokens and no positions.
+//! The towers and the text tower share it; [`Style`] says how each builds and names its own. It
+//! knows no pixels and no tokens.
 //!
-//! Shapes: `B` batch or images, `T` positions, `D` hidden size.
+//! Shapes: `B` batch or images, `T` positions, `P` patches, `D` hidden size, `d` head size.
 
 use candle_core::Tensor;
 
 use super::attention::{merge_heads, split_heads};
 use super::gate::Gate;
 use super::loader::Loader;
-use super::nn::{Activation, Attend, LayerNorm, Linear, Projections, attention};
+use super::nn::{Activation, Attend, Linear, Norm, Projections, attention, rope, swiglu};
+use super::rotary::Angles;
 use crate::error::Error;
+
+/// How a family builds these layers, and what a checkpoint calls their parts.
+pub(super) struct Style {
+    /// RMS norm instead of LayerNorm.
+    pub rms: bool,
+    norms: [&'static str; 2],
+    qkv: Qkv,
+    out: &'static str,
+    mlp: MlpNames,
+    /// Queries, keys, values and what comes of them have biases.
+    attention_bias: bool,
+    /// What is learned about how much attention and MLP count.
+    gates: Option<[&'static str; 2]>,
+}
+
+/// Queries, keys and values: three layers below a prefix, or one for all.
+enum Qkv {
+    Each(&'static str),
+    Together(&'static str),
+}
+
+/// The wide layers of the MLP (the second one multiplies the activated first) and the last.
+enum MlpNames {
+    Plain([&'static str; 2]),
+    Gated([&'static str; 3]),
+}
+
+/// CLIP, SigLIP, Idefics3 and the text tower.
+pub(super) const CLIP: Style = Style {
+    rms: false,
+    norms: ["layer_norm1", "layer_norm2"],
+    qkv: Qkv::Each("self_attn"),
+    out: "self_attn.out_proj",
+    mlp: MlpNames::Plain(["fc1", "fc2"]),
+    attention_bias: true,
+    gates: None,
+};
+
+/// Llama-3.2-Vision; its global layers are [`MLLAMA_GLOBAL`].
+pub(super) const MLLAMA: Style = Style {
+    norms: ["input_layernorm", "post_attention_layernorm"],
+    out: "self_attn.o_proj",
+    attention_bias: false,
+    ..CLIP
+};
+
+pub(super) const MLLAMA_GLOBAL: Style = Style { gates: Some(["gate_attn", "gate_ffn"]), ..MLLAMA };
+
+pub(super) const QWEN2_VL: Style =
+    Style { norms: ["norm1", "norm2"], qkv: Qkv::Together("attn.qkv"), out: "attn.proj", ..CLIP };
+
+pub(super) const QWEN2_5_VL: Style =
+    Style { rms: true, mlp: MlpNames::Gated(["gate_proj", "up_proj", "down_proj"]), ..QWEN2_VL };
+
+pub(super) const QWEN3_VL: Style =
+    Style { mlp: MlpNames::Plain(["linear_fc1", "linear_fc2"]), ..QWEN2_VL };
 
 /// Sizes of a stack of these layers.
 #[derive(Debug, Clone)]
@@ -22,108 +78,159 @@ pub(super) struct EncoderSizes {
     pub num_attention_heads: usize,
     pub hidden_act: Activation,
     pub layer_norm_eps: f64,
-    pub naming: &'static Naming,
 }
 
-/// How a checkpoint calls the parts of a layer, and which it has.
-#[derive(Debug)]
-pub(super) struct Naming {
-    norms: [&'static str; 2],
-    out_proj: &'static str,
-    attention_bias: bool,
-    /// What is learned about how much attention and MLP count.
-    gates: Option<[&'static str; 2]>,
+/// Patches of one sequence `(1, P, D)` that turn and see only their own: `P` is cut into `runs`
+/// of (how many, how long) windows, one after the other.
+pub(super) struct Windows<'a> {
+    /// `(1, P, d/2)`
+    pub angles: &'a Angles,
+    pub runs: &'a [(usize, usize)],
 }
-
-/// `CLIPEncoderLayer`, `SiglipEncoderLayer`, `Idefics3EncoderLayer`.
-pub(super) const CLIP: Naming = Naming {
-    norms: ["layer_norm1", "layer_norm2"],
-    out_proj: "out_proj",
-    attention_bias: true,
-    gates: None,
-};
-
-/// `MllamaVisionEncoderLayer`.
-pub(super) const MLLAMA: Naming = Naming {
-    norms: ["input_layernorm", "post_attention_layernorm"],
-    out_proj: "o_proj",
-    attention_bias: false,
-    gates: None,
-};
-
-/// The same with `is_gated`.
-pub(super) const MLLAMA_GATED: Naming = Naming { gates: Some(["gate_attn", "gate_ffn"]), ..MLLAMA };
 
 /// `x + attention(norm(x))`, then `x + mlp(norm(x))`.
 pub struct EncoderLayer {
-    layer_norm1: LayerNorm,
+    norm1: Norm,
     qkv_proj: Projections<3>,
     out_proj: Linear,
-    layer_norm2: LayerNorm,
-    fc1: Linear,
-    fc2: Linear,
-    gates: [Option<Gate>; 2],
-    hidden_act: Activation,
+    norm2: Norm,
+    mlp: Mlp,
+    /// of attention and MLP
+    gates: Option<[Gate; 2]>,
     n_heads: usize,
+}
+
+enum Mlp {
+    Plain { fc1: Linear, act: Activation, fc2: Linear },
+    Gated { gate_up_proj: Projections<2>, act: Activation, down_proj: Linear },
 }
 
 impl EncoderLayer {
     pub(super) fn load(
         loader: &mut Loader,
         prefix: &str,
+        style: &Style,
         sizes: &EncoderSizes,
     ) -> Result<Self, Error> {
-        let (size, wide, eps) = (sizes.hidden_size, sizes.intermediate_size, sizes.layer_norm_eps);
-        let attn = format!("{prefix}.self_attn");
-        let mlp = format!("{prefix}.mlp");
-        let qkv = ["q_proj", "k_proj", "v_proj"].map(|name| (name, size));
-        let Naming { norms: [norm1, norm2], out_proj, attention_bias, gates } = sizes.naming;
-        let gates = match gates {
-            None => [None, None],
-            Some([attn, ffn]) => [
-                Some(Gate::load(loader, &format!("{prefix}.{attn}"))?),
-                Some(Gate::load(loader, &format!("{prefix}.{ffn}"))?),
-            ],
+        let size = sizes.hidden_size;
+        let norm = (style.rms, sizes.layer_norm_eps);
+        let name = |part: &str| format!("{prefix}.{part}");
+        let bias = style.attention_bias;
+        let gates = match style.gates {
+            None => None,
+            Some([attn, mlp]) => {
+                Some([Gate::load(loader, &name(attn))?, Gate::load(loader, &name(mlp))?])
+            }
         };
-        let out_proj = format!("{attn}.{out_proj}");
         Ok(EncoderLayer {
-            layer_norm1: loader.layer_norm(&format!("{prefix}.{norm1}"), size, eps)?,
-            qkv_proj: loader.projections(&attn, qkv, (size, *attention_bias))?,
-            out_proj: loader.linear(&out_proj, (size, size), *attention_bias)?,
-            layer_norm2: loader.layer_norm(&format!("{prefix}.{norm2}"), size, eps)?,
-            fc1: loader.linear(&format!("{mlp}.fc1"), (wide, size), true)?,
-            fc2: loader.linear(&format!("{mlp}.fc2"), (size, wide), true)?,
+            norm1: loader.norm(&name(style.norms[0]), size, norm)?,
+            qkv_proj: match style.qkv {
+                Qkv::Each(attn) => {
+                    let qkv = ["q_proj", "k_proj", "v_proj"].map(|name| (name, size));
+                    loader.projections(&name(attn), qkv, (size, bias))?
+                }
+                Qkv::Together(qkv) => {
+                    loader.fused_projections(&name(qkv), [size; 3], (size, bias))?
+                }
+            },
+            out_proj: loader.linear(&name(style.out), (size, size), bias)?,
+            norm2: loader.norm(&name(style.norms[1]), size, norm)?,
+            mlp: Mlp::load(loader, &name("mlp"), &style.mlp, sizes)?,
             gates,
-            hidden_act: sizes.hidden_act,
             n_heads: sizes.num_attention_heads,
         })
     }
 
     /// `x (B, T, D)`, `mask` additive `(B|1, 1, T, T)` → `(B, T, D)`
     pub(super) fn forward(&self, x: &Tensor, mask: Option<&Tensor>) -> Result<Tensor, Error> {
-        let [attn_gate, mlp_gate] = &self.gates;
-        let attn = self.attend(&self.layer_norm1.forward(x)?, mask)?;
-        let x = (x + gated(attn_gate, attn)?)?;
-        let wide = self.fc1.forward(&self.layer_norm2.forward(&x)?)?; // (B, T, intermediate)
-        let mlp = self.fc2.forward(&self.hidden_act.apply(&wide)?)?; // (B, T, D)
-        Ok((x + gated(mlp_gate, mlp)?)?)
+        let qkv = self.qkv_proj.forward(&self.norm1.forward(x)?)?;
+        self.finish(x, &self.attend(qkv, mask, None)?)
     }
 
-    fn attend(&self, x: &Tensor, mask: Option<&Tensor>) -> Result<Tensor, Error> {
-        let [q, k, v] = self.qkv_proj.forward(x)?;
-        let q = split_heads(&q, self.n_heads)?; // (B, H, T, d)
-        let k = split_heads(&k, self.n_heads)?;
+    /// `x (1, P, D)` → `(1, P, D)`
+    pub(super) fn forward_windows(&self, x: &Tensor, windows: &Windows) -> Result<Tensor, Error> {
+        let (_, n_patches, d) = x.dims3()?;
+        let [q, k, v] = self.qkv_proj.forward(&self.norm1.forward(x)?)?; // (1, P, D)
+        let mut attended = Vec::with_capacity(windows.runs.len());
+        let mut first = 0;
+        for &(n, length) in windows.runs {
+            let cut = |x: &Tensor| x.narrow(1, first, n * length)?.reshape((n, length, d));
+            let angles = windows.angles.rows(first, (n, length))?;
+            let out = self.attend([cut(&q)?, cut(&k)?, cut(&v)?], None, Some(&angles))?;
+            attended.push(out.reshape((1, n * length, d))?);
+            first += n * length;
+        }
+        let attended = match attended.as_slice() {
+            [whole] => whole.clone(),
+            several => Tensor::cat(several, 1)?,
+        };
+        self.finish(x, &attended.reshape((1, n_patches, d))?)
+    }
+
+    /// Queries, keys and values, each `(B, T, D)` → `(B, T, D)`
+    fn attend(
+        &self,
+        [q, k, v]: [Tensor; 3],
+        mask: Option<&Tensor>,
+        angles: Option<&Angles>,
+    ) -> Result<Tensor, Error> {
+        let mut q = split_heads(&q, self.n_heads)?; // (B, H, T, d)
+        let mut k = split_heads(&k, self.n_heads)?;
         let v = split_heads(&v, self.n_heads)?;
+        if let Some(Angles { cos, sin }) = angles {
+            (q, k) = (rope(&q, cos, sin)?, rope(&k, cos, sin)?);
+        }
         let scale = 1.0 / (q.dim(3)? as f32).sqrt();
         let how = Attend { mask, scale, compute: self.qkv_proj.compute() };
-        let out = attention(&q, &k, &v, &how)?;
-        Ok(self.out_proj.forward(&merge_heads(&out)?)?) // (B, T, D)
+        merge_heads(&attention(&q, &k, &v, &how)?) // (B, T, D)
+    }
+
+    fn finish(&self, x: &Tensor, attended: &Tensor) -> Result<Tensor, Error> {
+        let mut attended = self.out_proj.forward(attended)?;
+        if let Some([gate, _]) = &self.gates {
+            attended = gate.forward(&attended)?;
+        }
+        let x = (x + attended)?;
+        let mut mlp = self.mlp.forward(&self.norm2.forward(&x)?)?;
+        if let Some([_, gate]) = &self.gates {
+            mlp = gate.forward(&mlp)?;
+        }
+        Ok((x + mlp)?)
     }
 }
 
-fn gated(gate: &Option<Gate>, x: Tensor) -> Result<Tensor, Error> {
-    match gate {
-        Some(gate) => gate.forward(&x),
-        None => Ok(x),
+impl Mlp {
+    fn load(
+        loader: &mut Loader,
+        prefix: &str,
+        names: &MlpNames,
+        sizes: &EncoderSizes,
+    ) -> Result<Self, Error> {
+        let (size, wide, act) = (sizes.hidden_size, sizes.intermediate_size, sizes.hidden_act);
+        let name = |part: &str| format!("{prefix}.{part}");
+        match *names {
+            MlpNames::Plain([fc1, fc2]) => {
+                let fc1 = loader.linear(&name(fc1), (wide, size), true)?;
+                let fc2 = loader.linear(&name(fc2), (size, wide), true)?;
+                Ok(Mlp::Plain { fc1, act, fc2 })
+            }
+            MlpNames::Gated([gate, up, down]) => {
+                let gate_up = [(gate, wide), (up, wide)];
+                let gate_up_proj = loader.projections(prefix, gate_up, (size, true))?;
+                let down_proj = loader.linear(&name(down), (size, wide), true)?;
+                Ok(Mlp::Gated { gate_up_proj, act, down_proj })
+            }
+        }
+    }
+
+    /// `(…, D)` → `(…, D)`
+    fn forward(&self, x: &Tensor) -> Result<Tensor, Error> {
+        Ok(match self {
+            Mlp::Plain { fc1, act, fc2 } => fc2.forward(&act.apply(&fc1.forward(x)?)?)?,
+            Mlp::Gated { gate_up_proj, act, down_proj } => {
+                let [gate, up] = gate_up_proj.forward(x)?;
+                down_proj.forward(&swiglu(&gate, &up, *act)?)?
+            }
+        })
     }
 }

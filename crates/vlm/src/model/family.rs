@@ -56,6 +56,25 @@ const IDEFICS3: Family = Family {
     unused: &[],
 };
 
+/// Qwen2-VL and Qwen2.5-VL; transformers renames inside but saves these names.
+const QWEN2_VL: Family = Family {
+    vision_encoder: "visual",
+    projector: "visual",
+    language_model: "model",
+    lm_head: "lm_head",
+    image_newline: None,
+    aliases: &[("model.visual.", "visual."), ("model.language_model.", "model.")],
+    unused: &[],
+};
+
+const QWEN3_VL: Family = Family {
+    vision_encoder: "model.visual",
+    projector: "model.visual",
+    language_model: "model.language_model",
+    aliases: &[("visual.", "model.visual."), ("language_model.", "model.language_model.")],
+    ..QWEN2_VL
+};
+
 const MLLAMA: Family = Family {
     vision_encoder: "vision_model",
     projector: "multi_modal_projector",
@@ -78,6 +97,8 @@ pub(super) fn of(config: &Config) -> &'static Family {
         ModelType::LlavaNext | ModelType::LlavaOnevision => &LLAVA_NEXT,
         ModelType::Idefics3 | ModelType::SmolVlm => &IDEFICS3,
         ModelType::Mllama => &MLLAMA,
+        ModelType::Qwen2Vl | ModelType::Qwen2_5Vl => &QWEN2_VL,
+        ModelType::Qwen3Vl => &QWEN3_VL,
     }
 }
 
@@ -118,5 +139,41 @@ impl Family {
         let head = format!("{}.weight", self.lm_head);
         let has_head = tensors.is_some_and(|tensors| tensors.contains(&head));
         config.text_config.tie_word_embeddings || (config.tie_word_embeddings && !has_head)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use candle_core::{DType, Device, Tensor};
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn both_sets_of_names_of_qwen_vl_are_known() {
+        let rows = [
+            ("qwen2_5_vl", "model.visual.merger.ln_q.weight", "visual.merger.ln_q.weight"),
+            ("qwen2_5_vl", "visual.merger.ln_q.weight", "visual.merger.ln_q.weight"),
+            ("qwen2_vl", "model.language_model.norm.weight", "model.norm.weight"),
+            ("qwen2_vl", "model.norm.weight", "model.norm.weight"),
+            ("qwen3_vl", "model.visual.pos_embed.weight", "model.visual.pos_embed.weight"),
+            ("qwen3_vl", "visual.pos_embed.weight", "model.visual.pos_embed.weight"),
+            ("qwen3_vl", "lm_head.weight", "lm_head.weight"),
+        ];
+        for (model_type, found, ours) in rows {
+            let json = json!({
+                "model_type": model_type,
+                "hidden_size": 3584, "num_attention_heads": 28, "num_key_value_heads": 4,
+                "rope_scaling": {"type": "mrope", "mrope_section": [16, 24, 24]},
+                "text_config": (model_type == "qwen3_vl").then(|| json!({"hidden_size": 3584})),
+            });
+            let config = Config::from_json(&json).expect(model_type);
+            let tensor = Tensor::zeros(1, DType::F32, &Device::Cpu).expect("a tensor");
+            let mut tensors = TensorMap::from(HashMap::from([(found.to_owned(), tensor)]));
+            of(&config).adopt(&config, &mut tensors);
+            assert_eq!(tensors.names().collect::<Vec<_>>(), [ours], "{model_type}");
+        }
     }
 }

@@ -1,11 +1,11 @@
-//! The decoder: Llama, Qwen2 and Mistral, which differ only in biases and windows, and that of
-//! Llama-3.2-Vision, with layers between that look at pictures.
+//! The decoder: Llama, Qwen2, Mistral and Qwen3, which differ in biases, windows and norms of
+//! queries and keys, and that of Llama-3.2-Vision, with layers between that look at pictures.
 //!
 //! It receives embeddings, not token ids, so that image embeddings enter the same way as words.
 //! It does not know where they came from, nor how the next token is chosen.
 //!
 //! Shapes: `B` batch, `T` new tokens, `S` keys seen, `D` hidden size, `H` heads, `Hkv` key and
-//! value heads, `d` head size, `V` vocabulary.
+//! value heads, `d` head size, `V` vocabulary, `k` deepstack layers.
 
 use candle_core::Tensor;
 
@@ -97,7 +97,8 @@ impl LanguageModel {
         CrossAttentionStates::new(layers, states)
     }
 
-    /// `inputs_embeds (B, T, D)` → hidden states after the final norm `(B, T, D)`.
+    /// `inputs_embeds (B, T, D)` → hidden states after the final norm `(B, T, D)`. Wider ones,
+    /// `(B, T, D · (1 + k))`, hold what is added after each of the first `k` layers (deepstack).
     pub(super) fn forward(
         &self,
         inputs_embeds: &Tensor,
@@ -114,7 +115,7 @@ impl LanguageModel {
         let windowed = causal_mask(t, n_past, self.config.sliding_window, device)?;
         let states = cache.as_ref().and_then(|cache| cache.cross_attention.clone());
         let seen = states.as_ref().map(|states| states.mask(t, n_past, device)).transpose()?;
-        let mut x = inputs_embeds.clone();
+        let (mut x, deepstack) = self.split(inputs_embeds)?;
         for (layer_idx, layer) in self.layers.iter().enumerate() {
             let causal = match self.config.window_of(layer_idx) {
                 None => full.as_ref(),
@@ -137,6 +138,10 @@ impl LanguageModel {
             if let Some(weights) = weights {
                 probe.offer_attention(layer_idx, weights);
             }
+            let y = match deepstack.get(layer_idx) {
+                Some(more) => (y + more)?,
+                None => y,
+            };
             probe.offer_hidden(layer_idx, &y);
             x = y;
         }
@@ -144,6 +149,18 @@ impl LanguageModel {
             cache.advance(t);
         }
         Ok(self.norm.forward(&x)?) // (B, T, D)
+    }
+
+    /// `(B, T, D · (1 + k))` → `(B, T, D)`, and the rest in order.
+    fn split(&self, inputs_embeds: &Tensor) -> Result<(Tensor, Vec<Tensor>), Error> {
+        let (_, _, width) = inputs_embeds.dims3()?;
+        let d = self.config.hidden_size;
+        if width == d {
+            return Ok((inputs_embeds.clone(), Vec::new()));
+        }
+        let part = |i: usize| inputs_embeds.narrow(2, i * d, d)?.contiguous();
+        let rest = (1..width / d).map(part).collect::<candle_core::Result<_>>()?;
+        Ok((part(0)?, rest))
     }
 
     /// `(…, D)` → `(…, V)`
@@ -156,6 +173,8 @@ impl LanguageModel {
 struct DecoderLayer {
     input_layernorm: RmsNorm,
     qkv_proj: Projections<3>,
+    /// of queries and of keys, over `d`
+    qk_norm: Option<[RmsNorm; 2]>,
     o_proj: Linear,
     post_attention_layernorm: RmsNorm,
     mlp: Mlp,
@@ -171,9 +190,19 @@ impl DecoderLayer {
         let attn = format!("{prefix}.self_attn");
         let norm2 = format!("{prefix}.post_attention_layernorm");
         let qkv = [("q_proj", q), ("k_proj", kv), ("v_proj", kv)];
+        let input_layernorm = loader.rms_norm(&format!("{prefix}.input_layernorm"), d, eps)?;
+        let qkv_proj = loader.projections(&attn, qkv, (d, config.qkv_bias))?;
+        let head_norm = |loader: &mut Loader, name: &str| {
+            loader.rms_norm(&format!("{attn}.{name}"), config.head_dim, eps)
+        };
+        let qk_norm = match config.qk_norm {
+            true => Some([head_norm(loader, "q_norm")?, head_norm(loader, "k_norm")?]),
+            false => None,
+        };
         Ok(DecoderLayer {
-            input_layernorm: loader.rms_norm(&format!("{prefix}.input_layernorm"), d, eps)?,
-            qkv_proj: loader.projections(&attn, qkv, (d, config.qkv_bias))?,
+            input_layernorm,
+            qkv_proj,
+            qk_norm,
             o_proj: loader.linear(&format!("{attn}.o_proj"), (d, q), config.o_bias)?,
             post_attention_layernorm: loader.rms_norm(&norm2, d, eps)?,
             mlp: Mlp::load(loader, prefix, config)?,
@@ -192,9 +221,12 @@ impl DecoderLayer {
     ) -> Result<(Tensor, Option<Tensor>), Error> {
         let h = self.input_layernorm.forward(x)?;
         let [q, k, v] = self.qkv_proj.forward(&h)?;
-        let q = split_heads(&q, self.n_heads)?; // (B, H, T, d)
-        let k = split_heads(&k, self.n_kv_heads)?; // (B, Hkv, T, d)
+        let mut q = split_heads(&q, self.n_heads)?; // (B, H, T, d)
+        let mut k = split_heads(&k, self.n_kv_heads)?; // (B, Hkv, T, d)
         let v = split_heads(&v, self.n_kv_heads)?;
+        if let Some([q_norm, k_norm]) = &self.qk_norm {
+            (q, k) = (q_norm.forward(&q)?, k_norm.forward(&k)?);
+        }
         let q = rope(&q, &pass.angles.cos, &pass.angles.sin)?;
         let k = rope(&k, &pass.angles.cos, &pass.angles.sin)?;
         let (k, v) = match cache {

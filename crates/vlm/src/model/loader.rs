@@ -9,7 +9,7 @@ use candle_core::{DType, Device, Tensor};
 use kernels::quant::{Format, GROUP};
 
 use super::nn::{
-    Compute, Embedding, LayerNorm, Linear, PackedWeight, Projections, RmsNorm, Weight,
+    Compute, Embedding, LayerNorm, Linear, Norm, PackedWeight, Projections, RmsNorm, Weight,
 };
 use crate::error::{Context, Error};
 use crate::weights::TensorMap;
@@ -123,6 +123,30 @@ impl Loader {
         };
         let all = Linear { weight, bias, compute: self.compute };
         Ok(Projections::Together { all, widths: layers.map(|(_, n_out)| n_out) })
+    }
+
+    /// The same where the checkpoint has one layer `name` for all of them.
+    pub(crate) fn fused_projections<const N: usize>(
+        &mut self,
+        name: &str,
+        widths: [usize; N],
+        (n_in, bias): (usize, bool),
+    ) -> Result<Projections<N>, Error> {
+        let all = self.linear(name, (widths.iter().sum(), n_in), bias)?;
+        Ok(Projections::Together { all, widths })
+    }
+
+    /// A norm with a bias, or with `rms` one without.
+    pub(crate) fn norm(
+        &mut self,
+        name: &str,
+        size: usize,
+        (rms, eps): (bool, f64),
+    ) -> Result<Norm, Error> {
+        Ok(match rms {
+            true => Norm::Rms(self.rms_norm(name, size, eps)?),
+            false => Norm::Layer(self.layer_norm(name, size, eps)?),
+        })
     }
 
     pub(crate) fn layer_norm(

@@ -23,7 +23,7 @@ pub use attention::{
 };
 pub use linear::{Embedding, Linear, Projections, matmul};
 pub use loss::cross_entropy;
-pub use norm::{LayerNorm, RmsNorm};
+pub use norm::{LayerNorm, Norm, RmsNorm};
 pub use rotary::rope;
 pub use weight::{Bytes, PackedWeight, Weight};
 

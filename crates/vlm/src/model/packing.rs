@@ -4,20 +4,26 @@
 //! It follows the packing that the processor wrote into the spans and works nothing out itself.
 //!
 //! Shapes: `N` tiles, `T_img` embeddings of a tile, `R, C` rows and columns of tiles, `p` side of
-//! a tile in embeddings, `h, w` rows and columns of a span's grid, `D` hidden size.
+//! a tile in embeddings, `h, w` rows and columns of a span's grid, `D` hidden size, `k` deepstack
+//! layers.
 
 use candle_core::{D, Tensor};
 
 use super::Vlm;
+use crate::config::DynamicResolution;
 use crate::error::Error;
 use crate::processor::{ImageSpan, Packing};
 
 impl Vlm {
     /// `image_embeds (N, T_img, D)` of the tiles of `spans` in order → `(image tokens, D)`; where
-    /// they become no tokens, the cross-attention states `(S, D)`, those of empty tiles too.
+    /// pictures keep their shape `(image tokens, D · (1 + k))`, window by window → row by row;
+    /// where they become no tokens the cross-attention states `(S, D)`, those of empty tiles too.
     ///
     /// Errors: other tiles than the spans are made of; newline tokens without a parameter.
     pub fn pack(&self, image_embeds: &Tensor, spans: &[ImageSpan]) -> Result<Tensor, Error> {
+        if let Some(dynamic) = &self.config.vision_config.dynamic {
+            return row_by_row(image_embeds, spans, dynamic);
+        }
         if self.config.text_config.has_cross_attention() {
             return Ok(image_embeds.flatten(0, 1)?);
         }
@@ -43,10 +49,11 @@ impl Vlm {
                         parts.push(self.newlines(1)?.squeeze(1)?); // (1, D)
                     }
                 }
-                Packing::Mosaic { .. } if span.tokens.is_empty() => {}
-                Packing::CrossAttention { .. } => {
-                    return Err(Error::config("model_type", "has no cross-attention layers"));
+                Packing::Patches { .. } | Packing::CrossAttention { .. } => {
+                    let message = "takes tiles for themselves, but the spans hold others";
+                    return Err(Error::config("model_type", message));
                 }
+                Packing::Mosaic { .. } if span.tokens.is_empty() => {}
                 Packing::Mosaic { tiles: (rows, cols), kept } => {
                     let side = tiles.dim(1)?.isqrt();
                     if side * side != tiles.dim(1)? {
@@ -85,6 +92,32 @@ pub(super) fn canvases(spans: &[ImageSpan]) -> Vec<(usize, usize)> {
         next += (canvas.0 * canvas.1).max(1);
     }
     canvases
+}
+
+/// The embeddings of pictures whose tokens come window by window, row by row.
+fn row_by_row(
+    image_embeds: &Tensor,
+    spans: &[ImageSpan],
+    dynamic: &DynamicResolution,
+) -> Result<Tensor, Error> {
+    let n_tokens: usize = spans.iter().map(|span| span.tokens.len()).sum();
+    if image_embeds.rank() != 2 || image_embeds.dims()[0] != n_tokens {
+        let (tensor, found) = ("image_embeds", image_embeds.dims().to_vec());
+        return Err(Error::Shape { tensor, expected: format!("({n_tokens}, D)"), found });
+    }
+    if dynamic.window.is_none() {
+        return Ok(image_embeds.clone());
+    }
+    let mut places = vec![0; n_tokens];
+    let mut first = 0;
+    for span in spans {
+        for (i, token) in dynamic.order(span.grid).tokens.into_iter().enumerate() {
+            places[first + token as usize] = (first + i) as u32;
+        }
+        first += span.tokens.len();
+    }
+    let places = Tensor::from_vec(places, n_tokens, image_embeds.device())?;
+    Ok(image_embeds.index_select(&places, 0)?)
 }
 
 /// `(R·C, p², D)` row by row → `(R·p, C·p, D)`

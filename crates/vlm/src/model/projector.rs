@@ -1,10 +1,14 @@
 //! Vision features to token embeddings of the language model.
 //!
 //! LLaVA: linear, activation, linear. Idefics3 and SmolVLM: neighbouring patches folded together
-//! (pixel shuffle), then one linear map. Llama-3.2-Vision: one linear map. It does not know where
-//! the embeddings go.
+//! (pixel shuffle), then one linear map. Llama-3.2-Vision: one linear map. Qwen-VL: norm, neighbours folded, linear, activation,
+//! linear; Qwen3-VL has one of these for each state of the tower that it takes. It does not know
+//! where the embeddings go.
 //!
-//! Shapes: `N` tiles, `P` patches, `D_v` vision width, `T_img` tokens of a tile, `D` hidden size.
+//! Shapes: `N` tiles, `P` patches, `D_v` vision width, `T_img` tokens of a tile, `D` hidden size,
+//! `k` deepstack layers.
+
+mod merger;
 
 use candle_core::Tensor;
 
@@ -12,11 +16,21 @@ use super::loader::Loader;
 use super::nn::{Activation, Linear};
 use crate::config::{Config, ProjectorConfig};
 use crate::error::Error;
+pub use merger::PatchMerger;
 
 /// The bridge between the two halves of the model.
 pub enum Projector {
-    PixelShuffle { scale_factor: usize, proj: Linear },
-    Mlp { linear_1: Linear, act: Activation, linear_2: Linear },
+    PixelShuffle {
+        scale_factor: usize,
+        proj: Linear,
+    },
+    Mlp {
+        linear_1: Linear,
+        act: Activation,
+        linear_2: Linear,
+    },
+    /// for the last state of the tower, then for each that deepstack takes
+    PatchMergers(Vec<PatchMerger>),
     Linear(Linear),
 }
 
@@ -30,27 +44,31 @@ impl Projector {
                 let proj = loader.linear(&name, (d, d_v * scale_factor * scale_factor), false)?;
                 Ok(Projector::PixelShuffle { scale_factor, proj })
             }
-            ProjectorConfig::Linear => {
-                Ok(Projector::Linear(loader.linear(prefix, (d, d_v), true)?))
-            }
             ProjectorConfig::Mlp { hidden_act, bias } => Ok(Projector::Mlp {
                 linear_1: loader.linear(&format!("{prefix}.linear_1"), (d, d_v), bias)?,
                 act: hidden_act,
                 linear_2: loader.linear(&format!("{prefix}.linear_2"), (d, d), bias)?,
             }),
+            ProjectorConfig::Linear => {
+                Ok(Projector::Linear(loader.linear(prefix, (d, d_v), true)?))
+            }
+            ProjectorConfig::PatchMerger => {
+                Ok(Projector::PatchMergers(PatchMerger::load_all(loader, prefix, config)?))
+            }
         }
     }
 
-    /// `(N, P, D_v)` → `(N, T_img, D)`
+    /// `(N, P, D_v)` → `(N, T_img, D)`; of mergers `(P, D_v · (1 + k))` → `(T_img, D · (1 + k))`
     pub fn forward(&self, features: &Tensor) -> Result<Tensor, Error> {
         match self {
             Projector::PixelShuffle { scale_factor, proj } => {
                 Ok(proj.forward(&pixel_shuffle(features, *scale_factor)?)?)
             }
-            Projector::Linear(linear) => Ok(linear.forward(features)?),
             Projector::Mlp { linear_1, act, linear_2 } => {
                 Ok(linear_2.forward(&act.apply(&linear_1.forward(features)?)?)?)
             }
+            Projector::Linear(linear) => Ok(linear.forward(features)?),
+            Projector::PatchMergers(mergers) => merger::forward_all(mergers, features),
         }
     }
 }

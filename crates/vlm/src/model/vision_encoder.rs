@@ -1,18 +1,20 @@
-//! Pixels to patch features: CLIP, SigLIP and Idefics3/SmolVLM vision transformers; `mllama` that
-//! of Llama-3.2-Vision.
+//! Pixels to patch features: CLIP, SigLIP, SigLIP 2 and Idefics3/SmolVLM vision transformers, and
+//! in `dynamic` those of Qwen-VL, in `mllama` that of Llama-3.2-Vision.
 //!
-//! The first three differ in four switches: the class token and `pre_layrnorm` (CLIP), the patch
-//! bias (the others) and how positions are numbered (Idefics3). It does not know how images were
-//! cut into tiles, nor what becomes of the features.
+//! The first four differ in five switches: the class token and `pre_layrnorm` (CLIP), the patch
+//! bias (the others), and how positions are numbered (Idefics3) or stretched (SigLIP 2). It does
+//! not know how images were cut into tiles, nor what becomes of the features.
 //!
 //! Shapes: `N` images or tiles, `C` channels, `P` patches (and the class token), `D` hidden size.
 
+mod dynamic;
 mod mllama;
+mod stretched;
 
 use candle_core::{Device, Tensor};
 
 use super::attention::MASKED;
-use super::encoder_layer::{CLIP, EncoderLayer, EncoderSizes, Naming};
+use super::encoder_layer::{self, EncoderLayer, EncoderSizes, Style};
 use super::loader::Loader;
 use super::nn::{Compute, Embedding, LayerNorm, Linear, Weight};
 use crate::config::{VisionConfig, VisionKind};
@@ -20,20 +22,23 @@ use crate::error::{Context, Error};
 
 /// A vision transformer.
 pub struct VisionEncoder {
-    /// `(D, C, p, p)`
+    /// `(D, C, p, p)`; `(D, p·p·C)` of SigLIP 2; of pictures of any shape `(D, C, frames, p, p)`
     patch_embedding: Tensor,
     patch_bias: Option<Tensor>,
     class_embedding: Option<Tensor>,
-    position_embedding: Embedding,
+    /// none where patches only turn
+    position_embedding: Option<Embedding>,
     pre_layrnorm: Option<LayerNorm>,
     layers: Vec<EncoderLayer>,
-    post_layernorm: LayerNorm,
+    /// none where the projector begins with one
+    post_layernorm: Option<LayerNorm>,
     tiles: Option<mllama::Tiles>,
     config: VisionConfig,
     compute: Compute,
 }
 
-/// Rows and columns of patches that hold picture rather than padding, for each tile.
+/// Rows and columns of patches that hold picture rather than padding, for each tile. SigLIP 2
+/// has them one after another at the start of its row of patches, the others in the first corner.
 pub type PatchExtents<'a> = Option<&'a [(usize, usize)]>;
 
 impl VisionEncoder {
@@ -42,6 +47,9 @@ impl VisionEncoder {
         prefix: &str,
         config: &VisionConfig,
     ) -> Result<Self, Error> {
+        if let Some(dynamic) = &config.dynamic {
+            return Self::load_dynamic(loader, prefix, (config, dynamic));
+        }
         if let Some(tiles) = &config.tiles {
             return mllama::load(loader, prefix, (config, tiles));
         }
@@ -53,7 +61,8 @@ impl VisionEncoder {
             false => None,
         };
         let patch = format!("{embeddings}.patch_embedding");
-        let dims = [d, config.num_channels, p, p];
+        let (c, linear) = (config.num_channels, config.kind == VisionKind::Siglip2);
+        let dims = if linear { vec![d, p * p * c] } else { vec![d, c, p, p] };
         let patch_embedding = loader.tensor(&format!("{patch}.weight"), &dims)?;
         let patch_bias = match is_clip {
             true => None,
@@ -61,6 +70,8 @@ impl VisionEncoder {
         };
         let positions = format!("{embeddings}.position_embedding");
         let position_embedding = loader.embedding(&positions, config.n_positions(), d)?;
+        let post_layernorm = format!("{prefix}.post_layernorm");
+        let layers = format!("{prefix}.encoder.layers");
         let pre_layrnorm = match is_clip {
             true => Some(loader.layer_norm(&format!("{prefix}.pre_layrnorm"), d, eps)?),
             false => None,
@@ -69,13 +80,10 @@ impl VisionEncoder {
             patch_embedding,
             patch_bias,
             class_embedding,
-            position_embedding,
+            position_embedding: Some(position_embedding),
             pre_layrnorm,
-            layers: {
-                let prefix = format!("{prefix}.encoder");
-                load_layers(loader, &prefix, (config, &CLIP), config.num_hidden_layers)?
-            },
-            post_layernorm: loader.layer_norm(&format!("{prefix}.post_layernorm"), d, eps)?,
+            layers: load_layers(loader, &layers, config)?,
+            post_layernorm: Some(loader.layer_norm(&post_layernorm, d, eps)?),
             tiles: None,
             config: config.clone(),
             compute: loader.compute,
@@ -83,14 +91,15 @@ impl VisionEncoder {
     }
 
     /// `pixel_values (N, C, S, S)` → features after the last layer and `post_layernorm`,
-    /// `(N, P, D)`; `extents` says which patches are padding (Idefics3 only).
+    /// `(N, P, D)`; `extents` says which patches are padding (Idefics3, SigLIP 2). SigLIP 2 reads
+    /// patches, `(N, P, p·p·C)`.
     pub fn forward(&self, pixel_values: &Tensor, extents: PatchExtents) -> Result<Tensor, Error> {
         let mask = self.padding_mask(pixel_values, extents)?;
         let mut x = self.embed(pixel_values, extents)?; // (N, P, D)
         for layer in &self.layers {
             x = layer.forward(&x, mask.as_ref())?;
         }
-        Ok(self.post_layernorm.forward(&x)?) // (N, P, D)
+        self.finish(&x) // (N, P, D)
     }
 
     /// The chosen hidden states, each `(N, P, D)`: 0 is the embeddings, `i` the output of layer
@@ -113,36 +122,24 @@ impl VisionEncoder {
             states.push(layer.forward(&states[states.len() - 1], None)?);
         }
         if deepest == n_layers && self.config.kind != VisionKind::Clip {
-            states[n_layers] = self.post_layernorm.forward(&states[n_layers])?;
+            states[n_layers] = self.finish(&states[n_layers])?;
         }
         Ok(wanted.iter().map(|&i| states[i.min(deepest)].clone()).collect())
     }
 
-    /// Patches, class token and positions: what the first layer receives, `(N, P, D)`.
-    fn embed(&self, pixel_values: &Tensor, extents: PatchExtents) -> Result<Tensor, Error> {
-        let (n, rows, cols) = self.check(pixel_values)?;
-        let x = self.with_class(self.embed_patches(pixel_values)?)?; // (N, P, D)
-        let positions = match self.config.kind {
-            VisionKind::Idefics3 => {
-                let ids = self.position_ids(n, (rows, cols), extents, x.device())?;
-                self.position_embedding.forward(&ids)? // (N|1, P, D)
-            }
-            _ => self.position_embedding.weight.dense()?.unsqueeze(0)?, // (1, P, D)
-        };
-        let x = x.broadcast_add(&positions)?; // (N, P, D)
-        match &self.pre_layrnorm {
-            Some(norm) => Ok(norm.forward(&x)?),
-            None => Ok(x),
+    fn finish(&self, x: &Tensor) -> Result<Tensor, Error> {
+        match &self.post_layernorm {
+            Some(norm) => Ok(norm.forward(x)?),
+            None => Ok(x.clone()),
         }
     }
 
-    /// `(N, C, S, S)` → `(N, P, D)`
-    fn embed_patches(&self, pixel_values: &Tensor) -> Result<Tensor, Error> {
-        let patches = unfold(pixel_values, self.config.patch_size)?; // (N, P, C·p·p)
-        let weight = self.patch_embedding.reshape((self.config.hidden_size, patches.dim(2)?))?;
+    /// `patches (…, P, C·p·p)` → `(…, P, D)`: the convolution whose stride is its size.
+    fn embed_patches(&self, patches: &Tensor) -> Result<Tensor, Error> {
+        let d = self.config.hidden_size;
+        let weight = Weight::Dense(self.patch_embedding.reshape((d, ()))?);
         let bias = self.patch_bias.clone();
-        let linear = Linear { weight: Weight::Dense(weight), bias, compute: self.compute };
-        Ok(linear.forward(&patches)?)
+        Ok(Linear { weight, bias, compute: self.compute }.forward(patches)?)
     }
 
     /// The class token, where there is one, before the patches `(N, P, D)`.
@@ -153,7 +150,36 @@ impl VisionEncoder {
         Ok(Tensor::cat(&[&class, &x], 1)?) // (N, 1 + P, D)
     }
 
-    /// Image count, and rows and columns of patches.
+    /// Patches, class token and positions: what the first layer receives, `(N, P, D)`.
+    fn embed(&self, pixel_values: &Tensor, extents: PatchExtents) -> Result<Tensor, Error> {
+        let (n, rows, cols) = self.check(pixel_values)?;
+        let patches = match self.config.kind {
+            VisionKind::Siglip2 => pixel_values.clone(), // (N, P, p·p·C)
+            _ => unfold(pixel_values, self.config.patch_size)?, // (N, P, C·p·p)
+        };
+        let x = self.with_class(self.embed_patches(&patches)?)?; // (N, P, D)
+        let x = match (&self.position_embedding, self.config.kind) {
+            (None, _) => x,
+            (Some(embedding), VisionKind::Idefics3) => {
+                let ids = self.position_ids(n, (rows, cols), extents, x.device())?;
+                x.broadcast_add(&embedding.forward(&ids)?)? // (N|1, P, D)
+            }
+            (Some(embedding), VisionKind::Siglip2) => {
+                let table = embedding.weight.dense()?;
+                let positions = stretched::positions(table, extents.unwrap_or_default(), cols)?;
+                x.broadcast_add(&positions)? // (N, P, D)
+            }
+            (Some(embedding), _) => {
+                x.broadcast_add(&embedding.weight.dense()?.unsqueeze(0)?)? // (1, P, D)
+            }
+        }; // (N, P, D)
+        match &self.pre_layrnorm {
+            Some(norm) => Ok(norm.forward(&x)?),
+            None => Ok(x),
+        }
+    }
+
+    /// Image count, and rows and columns of patches; SigLIP 2's are one row.
     fn check(&self, pixel_values: &Tensor) -> Result<(usize, usize, usize), Error> {
         let (c, side, p) =
             (self.config.num_channels, self.config.image_size, self.config.patch_size);
@@ -162,9 +188,18 @@ impl VisionEncoder {
             expected,
             found: pixel_values.dims().to_vec(),
         };
+        if self.config.kind == VisionKind::Siglip2 {
+            return match pixel_values.dims3() {
+                Ok((n, n_patches, size)) if size == p * p * c => Ok((n, 1, n_patches)),
+                _ => Err(wrong(format!("(N, P, {})", p * p * c))),
+            };
+        }
         let Ok((n, channels, height, width)) = pixel_values.dims4() else {
             return Err(wrong(format!("(N, {c}, {side}, {side})")));
         };
+        if self.config.dynamic.is_some() {
+            return Err(wrong("(P, values of a patch), and the pictures' spans".into()));
+        }
         if channels != c {
             return Err(wrong(format!("(N, {c}, {side}, {side})")));
         }
@@ -207,8 +242,8 @@ impl VisionEncoder {
         Tensor::from_vec(ids, (n, rows * cols), device).context("patch positions")
     }
 
-    /// Hides padding patches as keys; `None` when there are none.
-    fn padding_mask(
+    /// Hides padding patches as keys, `(N, 1, P, P)`; `None` when there are none.
+    pub(super) fn padding_mask(
         &self,
         pixel_values: &Tensor,
         extents: PatchExtents,
@@ -219,15 +254,19 @@ impl VisionEncoder {
             let expected = format!("one pair for each of the {n} tiles");
             return Err(Error::Shape { tensor: "extents", expected, found: vec![extents.len()] });
         }
-        if extents.iter().all(|&(h, w)| h >= rows && w >= cols) {
+        let n_patches = rows * cols;
+        let in_row = self.config.kind == VisionKind::Siglip2;
+        let seen = |(high, wide): (usize, usize), i: usize| match in_row {
+            true => i < high * wide,
+            false => i / cols < high && i % cols < wide,
+        };
+        if extents.iter().all(|&extent| seen(extent, n_patches - 1)) {
             return Ok(None);
         }
-        let n_patches = rows * cols;
         let mut mask = Vec::with_capacity(n * n_patches * n_patches);
-        for &(high, wide) in extents {
-            let seen = |i: usize| i / cols < high && i % cols < wide;
-            let row: Vec<f32> =
-                (0..n_patches).map(|i| if seen(i) { 0.0 } else { MASKED }).collect();
+        for &extent in extents {
+            let weight = |i: usize| if seen(extent, i) { 0.0 } else { MASKED };
+            let row: Vec<f32> = (0..n_patches).map(weight).collect();
             (0..n_patches).for_each(|_| mask.extend_from_slice(&row));
         }
         let dims = (n, 1, n_patches, n_patches);
@@ -238,7 +277,24 @@ impl VisionEncoder {
 fn load_layers(
     loader: &mut Loader,
     prefix: &str,
-    (config, naming): (&VisionConfig, &'static Naming),
+    config: &VisionConfig,
+) -> Result<Vec<EncoderLayer>, Error> {
+    let style = match config.kind {
+        VisionKind::Clip | VisionKind::Siglip | VisionKind::Siglip2 | VisionKind::Idefics3 => {
+            &encoder_layer::CLIP
+        }
+        VisionKind::Mllama => &encoder_layer::MLLAMA,
+        VisionKind::Qwen2Vl => &encoder_layer::QWEN2_VL,
+        VisionKind::Qwen2_5Vl => &encoder_layer::QWEN2_5_VL,
+        VisionKind::Qwen3Vl => &encoder_layer::QWEN3_VL,
+    };
+    load_stack(loader, prefix, (config, style), config.num_hidden_layers)
+}
+
+fn load_stack(
+    loader: &mut Loader,
+    prefix: &str,
+    (config, style): (&VisionConfig, &Style),
     n_layers: usize,
 ) -> Result<Vec<EncoderLayer>, Error> {
     let sizes = EncoderSizes {
@@ -247,10 +303,9 @@ fn load_layers(
         num_attention_heads: config.num_attention_heads,
         hidden_act: config.hidden_act,
         layer_norm_eps: config.layer_norm_eps,
-        naming,
     };
-    let name = |i: usize| format!("{prefix}.layers.{i}");
-    (0..n_layers).map(|i| EncoderLayer::load(loader, &name(i), &sizes)).collect()
+    let name = |i: usize| format!("{prefix}.{i}");
+    (0..n_layers).map(|i| EncoderLayer::load(loader, &name(i), style, &sizes)).collect()
 }
 
 /// `(N, C, S, S)` → `(N, P, C·p·p)`: each patch as one row, so that the convolution of stride

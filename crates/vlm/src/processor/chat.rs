@@ -208,8 +208,13 @@ fn find(dir: &Path, tokenizer: &Tokenizer, model: ModelType) -> Result<(String, 
     let text = match model {
         ModelType::Idefics3 | ModelType::SmolVlm => IDEFICS3_TEMPLATE,
         ModelType::Llava => LLAVA_TEMPLATE,
-        // Each of their decoders was taught another one.
-        ModelType::LlavaNext | ModelType::LlavaOnevision | ModelType::Mllama => {
+        // Each of their checkpoints was taught another one.
+        ModelType::LlavaNext
+        | ModelType::LlavaOnevision
+        | ModelType::Mllama
+        | ModelType::Qwen2Vl
+        | ModelType::Qwen2_5Vl
+        | ModelType::Qwen3Vl => {
             let file = dir.join("chat_template.jinja").display().to_string();
             let message = "is missing; take the one that came with these weights".to_owned();
             return Err(Error::Processor { file, message });

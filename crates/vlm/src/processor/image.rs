@@ -9,7 +9,9 @@
 mod any_resolution;
 mod canvas;
 mod decode;
+mod dynamic;
 mod jpeg;
+mod patches;
 mod prepare;
 mod resample;
 mod settings;
@@ -17,6 +19,8 @@ mod settings;
 mod tests;
 
 pub use decode::{MAX_FILE_BYTES, MAX_PIXELS, MAX_SIDE, decode, open};
+pub use dynamic::PatchSettings;
+pub use patches::Patches;
 pub use prepare::{ImageProcessor, Tile, Tiles};
 pub use resample::{Filter, resize};
 pub use settings::{ImageSettings, Kind, Size};

@@ -1,11 +1,12 @@
 //! How a family writes a picture into the prompt, and where its tokens end up.
 //!
-//! Follows transformers' `processing_{idefics3,smolvlm,llava,llava_next,llava_onevision}.py`, and
-//! `mllama` that of Llama-3.2-Vision. Knows the number of tokens of a tile from the network's sizes,
-//! and refuses a folder whose files disagree about it.
+//! Follows transformers' `processing_{idefics3,smolvlm,llava,llava_next,llava_onevision}.py`,
+//! `processing_qwen{2,2_5,3}_vl.py` and `processing_mllama.py`. Knows the number of tokens of a
+//! tile from the network's sizes, and refuses a folder whose files disagree about it.
 
 mod any_resolution;
 mod mllama;
+mod qwen_vl;
 
 use std::path::Path;
 
@@ -17,7 +18,8 @@ use super::tokenizer::Tokenizer;
 use super::{Message, Part};
 use crate::Error;
 use crate::config::{
-    AnyResolution, Config, ModelType, ProjectorConfig, SelectStrategy, VisionKind, read_json,
+    AnyResolution, Config, DynamicResolution, ModelType, ProjectorConfig, SelectStrategy,
+    VisionKind, read_json,
 };
 
 /// The tokens around and inside pictures.
@@ -26,7 +28,7 @@ pub struct Layout {
     /// The placeholder, also the token repeated for each embedding.
     pub image_token: String,
     pub image_token_id: u32,
-    /// Embeddings of one tile.
+    /// Embeddings of one tile; 0 where they depend on the picture.
     pub tokens_per_tile: usize,
     /// Rows and columns of embeddings.
     pub grid: (usize, usize),
@@ -36,6 +38,8 @@ pub struct Layout {
     image_kind: Kind,
     /// Height and width of what the vision encoder receives, in pixels.
     image_size: u32,
+    /// px
+    patch_size: u32,
 }
 
 #[derive(Clone, Debug)]
@@ -46,6 +50,8 @@ enum Family {
     Llava,
     /// The same: for a view of the whole picture, then for its tiles side by side.
     LlavaNext(AnyResolution),
+    /// The image token repeated as often as the picture's size asks for.
+    QwenVl(DynamicResolution),
     /// One image token for each picture, whose patches are seen elsewhere; `bos`, where the
     /// tokenizer has one, begins the words.
     Mllama { states: mllama::States, bos: Option<String> },
@@ -58,6 +64,12 @@ impl Layout {
     /// id, or `processor_config.json` counts other tokens than `config` gives.
     pub fn load(dir: &Path, config: &Config, tokenizer: &Tokenizer) -> Result<Layout, Error> {
         let named = |key: &str, usual: &str| tokenizer.special(key).unwrap_or(usual).to_owned();
+        let dynamic = &config.vision_config.dynamic;
+        let usual = match config.model_type {
+            ModelType::Mllama => "<|image|>",
+            _ if dynamic.is_some() => "<|image_pad|>",
+            _ => "<image>",
+        };
         let family = match (config.model_type, &config.any_resolution) {
             (ModelType::Idefics3 | ModelType::SmolVlm, _) => Family::Idefics3 {
                 fake: named("fake_image_token", "<fake_token_around_image>"),
@@ -70,25 +82,23 @@ impl Layout {
                 },
                 bos: tokenizer.special("bos_token").map(str::to_owned),
             },
-            (_, None) => Family::Llava,
+            (_, None) => match dynamic {
+                Some(dynamic) => Family::QwenVl(dynamic.clone()),
+                None => Family::Llava,
+            },
             (_, Some(settings)) => Family::LlavaNext(settings.clone()),
         };
         let grid_side = match config.projector {
             ProjectorConfig::PixelShuffle { scale_factor } => {
                 config.vision_config.patches_per_side() / scale_factor.max(1)
             }
-            ProjectorConfig::Mlp { .. } | ProjectorConfig::Linear => {
-                config.vision_config.patches_per_side()
-            }
+            _ => config.vision_config.patches_per_side(),
         };
         let has_class = config.vision_config.has_class_token();
         let drops_first = !matches!(family, Family::Idefics3 { .. })
             && config.vision_feature_select_strategy == SelectStrategy::Default;
         let layout = Layout {
-            image_token: match &family {
-                Family::Mllama { .. } => named("image_token", "<|image|>"),
-                _ => named("image_token", "<image>"),
-            },
+            image_token: named("image_token", usual),
             image_token_id: config.image_token_id,
             tokens_per_tile: config.tokens_per_tile(),
             grid: (grid_side, grid_side),
@@ -96,6 +106,7 @@ impl Layout {
             family,
             image_kind: image_kind(config),
             image_size: config.vision_config.image_size as u32,
+            patch_size: config.vision_config.patch_size as u32,
         };
         layout.check_tokenizer(config, tokenizer)?;
         layout.check_count(dir)?;
@@ -155,6 +166,11 @@ impl Layout {
         }
     }
 
+    /// Time, height and width of each of `n_tokens`, for decoders that turn by them.
+    pub fn position_ids(&self, n_tokens: usize, spans: &[ImageSpan]) -> Option<Vec<[u32; 3]>> {
+        matches!(self.family, Family::QwenVl(_)).then(|| qwen_vl::position_ids(n_tokens, spans))
+    }
+
     /// Which positions see which picture, where pictures become no tokens.
     pub fn cross_attention_mask(&self, input_ids: &[u32], tiled: &[Tiles]) -> Vec<Visible> {
         match self.family {
@@ -192,6 +208,10 @@ impl Layout {
             let message = "image_grid_pinpoints are not those of config.json".to_owned();
             return Err(wrong(&file, message));
         }
+        if let Family::QwenVl(dynamic) = &self.family {
+            let found = qwen_vl::check(dynamic, self.patch_size, &images.settings);
+            return found.map_err(|message| wrong(&file, message));
+        }
         if let Family::Mllama { states, .. } = self.family
             && states.max_tiles != images.settings.max_image_tiles
         {
@@ -221,6 +241,11 @@ impl Layout {
                 let mosaic = any_resolution::mosaic(tiles, self.grid.0, settings.max_tiles);
                 vec![self.piece(view, false), mosaic]
             }
+            (Family::QwenVl(dynamic), each) => {
+                let merge_size = dynamic.spatial_merge_size;
+                let span = |tile| qwen_vl::span(tile, self.patch_size, merge_size);
+                each.iter().map(span).collect()
+            }
             (_, each) => each.iter().map(|tile| self.piece(tile, false)).collect(),
         }
     }
@@ -241,7 +266,7 @@ impl Layout {
         let (fake, global) = match &self.family {
             Family::Idefics3 { fake, global } => (fake, global),
             Family::Mllama { .. } => return self.image_token.clone(),
-            Family::Llava | Family::LlavaNext(_) => {
+            _ => {
                 let n_tokens = self.pieces(tiles).iter().map(|span| span.tokens.len()).sum();
                 return self.image_token.repeat(n_tokens);
             }
@@ -288,7 +313,9 @@ impl Layout {
             Family::LlavaNext(AnyResolution { max_tiles: Some(n), .. }) => {
                 ("vision_aspect_ratio", Value::from(format!("anyres_max_{n}")))
             }
-            Family::LlavaNext(_) | Family::Llava | Family::Mllama { .. } => return Ok(()),
+            Family::LlavaNext(_) | Family::Llava | Family::QwenVl(_) | Family::Mllama { .. } => {
+                return Ok(());
+            }
         };
         let path = dir.join("processor_config.json");
         if !path.exists() {
@@ -312,6 +339,7 @@ fn image_kind(config: &Config) -> Kind {
         (ModelType::LlavaNext, _) => Kind::LlavaNext,
         (ModelType::LlavaOnevision, _) => Kind::LlavaOnevision,
         (ModelType::Mllama, _) => Kind::Mllama,
+        (ModelType::Qwen2Vl | ModelType::Qwen2_5Vl | ModelType::Qwen3Vl, _) => Kind::Qwen2Vl,
     }
 }
 

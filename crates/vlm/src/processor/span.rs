@@ -32,10 +32,19 @@ pub enum Packing {
     /// Those of `tiles` (rows, columns) laid side by side, of which the middle `kept` (rows,
     /// columns) are brought to the span's grid; a newline token ends each row.
     Mosaic { tiles: (usize, usize), kept: (usize, usize) },
+    /// Those of one picture that keeps its shape, each made of `merge_size`² patches.
+    Patches { merge_size: usize },
     /// Those of one tile become no tokens: cross-attention layers see them, beside those of the
     /// other tiles of the `canvas` (rows, columns). `row_len`: patches in a row of the tile, of
     /// which the first ones are the grid.
     CrossAttention { canvas: (usize, usize), row_len: usize },
+}
+
+impl Packing {
+    /// Whether all of a picture must be encoded at once.
+    pub fn is_whole(&self) -> bool {
+        matches!(self, Packing::Patches { .. } | Packing::CrossAttention { .. })
+    }
 }
 
 /// Which rows of text see which cross-attention states: what `cross_attention_mask` of transformers
@@ -52,8 +61,16 @@ impl ImageSpan {
     /// How many tiles the tokens are made of.
     pub fn n_tiles(&self) -> usize {
         match self.packing {
-            Packing::Tile { .. } | Packing::CrossAttention { .. } => 1,
+            Packing::Tile { .. } | Packing::Patches { .. } | Packing::CrossAttention { .. } => 1,
             Packing::Mosaic { tiles: (rows, cols), .. } => rows * cols,
+        }
+    }
+
+    /// How many rows of `pixel_values` the tokens are made of: tiles, or patches.
+    pub fn n_rows(&self) -> usize {
+        match self.packing {
+            Packing::Patches { merge_size } => self.grid.0 * self.grid.1 * merge_size.pow(2),
+            _ => self.n_tiles(),
         }
     }
 
@@ -66,7 +83,7 @@ impl ImageSpan {
     pub fn cell(&self, i: usize) -> Option<(usize, usize)> {
         let place = usize::try_from(i as i64 + self.first_cell).ok()?;
         let row_len = match self.packing {
-            Packing::Tile { .. } => self.grid.1.max(1),
+            Packing::Tile { .. } | Packing::Patches { .. } => self.grid.1.max(1),
             Packing::Mosaic { .. } => self.grid.1 + 1,
             Packing::CrossAttention { row_len, .. } => row_len.max(1),
         };

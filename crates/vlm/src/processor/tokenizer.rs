@@ -3,6 +3,7 @@
 //! Why: a checkpoint spreads its vocabulary over several files, and a token missing here is a
 //! picture silently read as text there. Knows no prompts and no models, only ids and text.
 
+mod padded;
 mod stream;
 #[cfg(test)]
 mod tests;
@@ -13,6 +14,7 @@ use std::path::Path;
 use serde_json::Value;
 use tokenizers::AddedToken;
 
+pub use padded::{PaddedTexts, TextTokenizer};
 pub use stream::TextStream;
 
 use crate::Error;

@@ -12,7 +12,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use kernels::quant::{Format, pack_into, packed_len};
+use kernels::quant::{Format, GROUP, pack_into, packed_len};
 use safetensors::SafeTensors;
 use serde::{Deserialize, Serialize};
 
@@ -24,6 +24,9 @@ use crate::model::nn::Bytes;
 const LAYOUT: &str = "sightline packed 1";
 /// Matrices begin at multiples of this, the length of a cache line.
 const ALIGNMENT: usize = 64;
+
+/// Rows packed at a time: whole groups, and few enough to need little room beside the tensor.
+const ROWS_AT_ONCE: usize = 256 * GROUP;
 
 /// How the weights of a model are held in memory. On the CPU only; norms, biases and positions
 /// always stay f32.
@@ -88,15 +91,25 @@ impl Matrix {
         packed_len(self.format, self.rows(), self.cols)
     }
 
-    fn pack(&self, tensors: &mut TensorMap) -> Result<Vec<u8>, Error> {
-        let mut rows = Vec::with_capacity(self.rows() * self.cols);
+    /// Its packed form; the outer error is the checkpoint's, the inner one the disk's.
+    fn write(
+        &self,
+        to: &mut impl Write,
+        tensors: &mut TensorMap,
+    ) -> Result<std::io::Result<()>, Error> {
         for (name, n_rows) in &self.parts {
             let tensor = tensors.take(name, &[*n_rows, self.cols])?;
-            rows.extend(tensor.flatten_all()?.to_vec1::<f32>()?);
+            for first in (0..*n_rows).step_by(ROWS_AT_ONCE) {
+                let n = ROWS_AT_ONCE.min(n_rows - first);
+                let rows = tensor.narrow(0, first, n)?.flatten_all()?.to_vec1::<f32>()?;
+                let mut out = vec![0; packed_len(self.format, n, self.cols)];
+                pack_into(&mut out, self.format, &rows, self.cols);
+                if let Err(error) = to.write_all(&out) {
+                    return Ok(Err(error));
+                }
+            }
         }
-        let mut out = vec![0; self.len()];
-        pack_into(&mut out, self.format, &rows, self.cols);
-        Ok(out)
+        Ok(Ok(()))
     }
 }
 
@@ -128,7 +141,8 @@ impl PackedFile {
                 return Ok(made);
             }
         }
-        let mut bytes = Vec::new();
+        let n_bytes = matrices.iter().map(Matrix::len).sum::<usize>();
+        let mut bytes = Vec::with_capacity(header(matrices).len() + n_bytes);
         let written = write(&mut bytes, matrices, &mut tensors()?)?;
         written.map_err(|e| Error::io(Path::new("memory"), e))?;
         let ranges = ranges(&bytes, matrices).ok_or_else(damaged)?;
@@ -225,7 +239,7 @@ fn write(
         return Ok(Err(error));
     }
     for matrix in matrices {
-        if let Err(error) = to.write_all(&matrix.pack(tensors)?) {
+        if let Err(error) = matrix.write(to, tensors)? {
             return Ok(Err(error));
         }
     }

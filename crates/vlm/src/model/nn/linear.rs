@@ -3,6 +3,7 @@
 
 use candle_core::{CpuStorage, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor, bail};
 use kernels::gemm::{Mat, Out, Start, gemm};
+use kernels::quant::GROUP;
 use kernels::uninit;
 
 use super::Compute;
@@ -61,7 +62,8 @@ fn as_rows(x: &Tensor, n_in: usize) -> Result<(Tensor, Vec<usize>)> {
     }
 }
 
-/// `N` linear layers that read the same input: one product when their weights are packed together.
+/// `N` linear layers that read the same input: one product when their weights lie together, packed
+/// or as the checkpoint has them.
 #[derive(Debug, Clone)]
 pub enum Projections<const N: usize> {
     Each([Linear; N]),
@@ -81,8 +83,10 @@ impl<const N: usize> Projections<N> {
             Projections::Together { all, widths } => {
                 let (rows, dims) = as_rows(x, all.weight.dims2()?.1)?;
                 let parts = match &all.weight {
-                    Weight::Packed(packed) => packed.product(&rows, all.bias.as_ref(), widths)?,
-                    Weight::Dense(_) => bail!("dense projections are never put together"),
+                    Weight::Packed(packed) if widths.iter().all(|n| n.is_multiple_of(GROUP)) => {
+                        packed.product(&rows, all.bias.as_ref(), widths)?
+                    }
+                    _ => columns(&all.forward(&rows)?, widths)?,
                 };
                 let shaped = parts
                     .into_iter()
@@ -105,6 +109,16 @@ impl<const N: usize> Projections<N> {
             Projections::Together { all, .. } => all.compute,
         }
     }
+}
+
+/// `(rows, sum of widths)` → each `(rows, width)`
+fn columns(all: &Tensor, widths: &[usize]) -> Result<Vec<Tensor>> {
+    let mut first = 0;
+    let cut = |&width: &usize| {
+        first += width;
+        all.narrow(1, first - width, width)?.contiguous()
+    };
+    widths.iter().map(cut).collect()
 }
 
 /// `x (rows, in)`, `W (out, in)`, `b (out)` → `(rows, out)`

@@ -1,7 +1,7 @@
 //! Layer norm and root-mean-square norm over the last dimension.
 
 use candle_core::{CpuStorage, CustomOp2, CustomOp3, D, Layout, Result, Shape, Tensor};
-use kernels::norm::Norm;
+use kernels::norm::Norm as Kind;
 use kernels::uninit;
 
 use super::fused::{elements, is_fusable, shaped_like, with_elements};
@@ -24,7 +24,7 @@ impl LayerNorm {
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
         check(x, &self.weight)?;
         if is_fusable(&[x, &self.weight]) {
-            let norm = Norm::Layer { eps: self.eps as f32 };
+            let norm = Kind::Layer { eps: self.eps as f32 };
             return x.contiguous()?.apply_op3(&self.weight, &self.bias, Fused(norm));
         }
         let centred = x.broadcast_sub(&x.mean_keepdim(D::Minus1)?)?;
@@ -50,11 +50,31 @@ impl RmsNorm {
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
         check(x, &self.weight)?;
         if is_fusable(&[x, &self.weight]) {
-            let norm = Norm::Rms { eps: self.eps as f32 };
+            let norm = Kind::Rms { eps: self.eps as f32 };
             return x.contiguous()?.apply_op2(&self.weight, Fused(norm));
         }
         let mean_square = x.sqr()?.mean_keepdim(D::Minus1)?;
         x.broadcast_div(&(mean_square + self.eps)?.sqrt()?)?.broadcast_mul(&self.weight)
+    }
+}
+
+/// Either of the two.
+#[derive(Debug, Clone)]
+pub enum Norm {
+    Layer(LayerNorm),
+    Rms(RmsNorm),
+}
+
+impl Norm {
+    /// `(..., D)` → `(..., D)`
+    ///
+    /// # Errors
+    /// When the last size is not D.
+    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        match self {
+            Norm::Layer(norm) => norm.forward(x),
+            Norm::Rms(norm) => norm.forward(x),
+        }
     }
 }
 
@@ -65,7 +85,7 @@ fn check(x: &Tensor, weight: &Tensor) -> Result<()> {
     Ok(())
 }
 
-struct Fused(Norm);
+struct Fused(Kind);
 
 impl Fused {
     fn forward(&self, x: &[f32], weight: &[f32], bias: Option<&[f32]>) -> CpuStorage {

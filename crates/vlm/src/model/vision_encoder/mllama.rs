@@ -14,11 +14,11 @@ use std::collections::BTreeMap;
 
 use candle_core::{D, Device, Tensor};
 
-use super::super::encoder_layer::{EncoderLayer, MLLAMA, MLLAMA_GATED};
+use super::super::encoder_layer::{EncoderLayer, MLLAMA_GLOBAL};
 use super::super::gate::Gate;
 use super::super::loader::Loader;
 use super::super::nn::{Embedding, Weight};
-use super::{MASKED, VisionEncoder, load_layers};
+use super::{MASKED, VisionEncoder, load_layers, load_stack, unfold};
 use crate::config::mllama::aspect_ratios;
 use crate::config::{TileConfig, VisionConfig};
 use crate::error::{Context, Error};
@@ -76,17 +76,16 @@ pub(super) fn load(
         loader.tensor(&name(&format!("{own}.embedding")), &[config.n_positions(), d])?;
     let patch_dims = [d, config.num_channels, p, p];
     let n_global = tiles.num_global_layers;
-    let global = (config, &MLLAMA_GATED);
-    let global_layers = load_layers(loader, &name("global_transformer"), global, n_global)?;
-    let n_layers = config.num_hidden_layers;
+    let global = name("global_transformer.layers");
+    let global_layers = load_stack(loader, &global, (config, &MLLAMA_GLOBAL), n_global)?;
     Ok(VisionEncoder {
         patch_embedding: loader.tensor(&name("patch_embedding.weight"), &patch_dims)?,
         patch_bias: None,
         class_embedding: Some(loader.tensor(&name("class_embedding"), &[d])?),
-        position_embedding: Embedding { weight: Weight::Dense(embedding) },
+        position_embedding: Some(Embedding { weight: Weight::Dense(embedding) }),
         pre_layrnorm: Some(loader.layer_norm(&name("layernorm_pre"), d, NORM_EPS)?),
-        layers: load_layers(loader, &name("transformer"), (config, &MLLAMA), n_layers)?,
-        post_layernorm: loader.layer_norm(&name("layernorm_post"), d, NORM_EPS)?,
+        layers: load_layers(loader, &name("transformer.layers"), config)?,
+        post_layernorm: Some(loader.layer_norm(&name("layernorm_post"), d, NORM_EPS)?),
         tiles: Some(Tiles { before, after, positions, global_layers, config: tiles.clone() }),
         config: config.clone(),
         compute: loader.compute,
@@ -121,7 +120,7 @@ impl VisionEncoder {
         }
         let ids = tiles.ids(canvases, x.device())?;
         let after = tiles.after.forward(&ids, &[n, m, 1, d])?;
-        let x = self.post_layernorm.forward(&x)?.reshape((n, m, padded, d))?;
+        let x = self.finish(&x)?.reshape((n, m, padded, d))?;
         let mut x = x.broadcast_add(&after)?.reshape((n, m * padded, d))?; // (N, M·P', D)
         for layer in &tiles.global_layers {
             x = layer.forward(&x, Some(&mask))?;
@@ -149,13 +148,19 @@ impl VisionEncoder {
             return Err(Error::Shape { tensor: "pixel_values", expected, found });
         }
         let (p, d) = (1 + rows * cols, self.config.hidden_size);
-        let x = self.embed_patches(&fill_up(pixel_values, canvases, m)?)?; // (N·M, P - 1, D)
+        let patches = unfold(&fill_up(pixel_values, canvases, m)?, self.config.patch_size)?;
+        let x = self.embed_patches(&patches)?; // (N·M, P - 1, D)
         let ids = tiles.ids(canvases, x.device())?;
         let before = tiles.before.forward(&ids, &[n, m, 1, d])?;
         let x = x.reshape((n, m, p - 1, d))?.broadcast_add(&before)?;
         let x = self.with_class(x.reshape((n * m, p - 1, d))?)?; // (N·M, P, D)
-        let positions = tiles.positions.gate.complement(self.position_embedding.weight.dense()?)?;
-        let x = x.broadcast_add(&positions)?.reshape((n, m, p, d))?;
+        let x = match &self.position_embedding {
+            Some(table) => {
+                x.broadcast_add(&tiles.positions.gate.complement(table.weight.dense()?)?)?
+            }
+            None => x,
+        };
+        let x = x.reshape((n, m, p, d))?;
         let x = (x + tiles.positions.forward(&ids, &[n, m, p, d])?)?;
         match &self.pre_layrnorm {
             Some(norm) => Ok(norm.forward(&x)?),

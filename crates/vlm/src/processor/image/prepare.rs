@@ -2,8 +2,8 @@
 //!
 //! Follows transformers' `image_processing_{idefics3,smolvlm,clip,llava,siglip}.py` (the Pillow
 //! versions; `any_resolution` those of LLaVA-NeXT and LLaVA-OneVision, `canvas` that of
-//! Llama-3.2-Vision), and adds what they forget: which part of the original picture each tile
-//! shows. Does not know what tokens the tiles become.
+//! Llama-3.2-Vision, `dynamic` that of Qwen2-VL), and adds what they forget: which part of the
+//! original picture each tile shows. Does not know what tokens the tiles become.
 //!
 //! Legend: `N` tiles, `C` channels (3), `S` the tile's side in pixels.
 
@@ -12,6 +12,7 @@ use image::{Rgb, RgbImage, imageops};
 
 use super::any_resolution;
 use super::canvas;
+use super::patches;
 use super::resample::resize;
 use super::settings::{ImageSettings, Kind, Size};
 use crate::Error;
@@ -63,7 +64,9 @@ impl ImageProcessor {
                 let max_tiles = settings.max_image_tiles;
                 canvas::cut(picture, max_tiles, settings.tile_side(), settings.filter)
             }
-            Kind::Clip | Kind::Llava | Kind::Siglip => self.uncut(picture),
+            Kind::Clip | Kind::Llava | Kind::Siglip | Kind::Siglip2 | Kind::Qwen2Vl => {
+                self.uncut(picture)
+            }
         }
     }
 
@@ -79,10 +82,19 @@ impl ImageProcessor {
         Tiles { tiles: vec![self.single(picture)], rows: 0, cols: 0, size: picture.dimensions() }
     }
 
-    /// Rescales and normalises tiles of equal size: `pixel_values` (N, C, S, S), f32 on the CPU.
+    /// Refuses pictures that the reference refuses.
+    pub(crate) fn check(&self, tiled: &[Tiles]) -> Result<(), Error> {
+        self.settings.patches.as_ref().map_or(Ok(()), |patches| patches.check(tiled))
+    }
+
+    /// Rescales and normalises tiles of equal size: `pixel_values` (N, C, S, S), f32 on the CPU; of
+    /// Qwen2-VL the patches of tiles of any size, (P, values of a patch).
     ///
     /// Errors: `Error::Shape` when the settings leave pictures at different sizes.
     pub fn pixel_values(&self, tiles: &[&Tile]) -> Result<Tensor, Error> {
+        if let Some(patches) = &self.settings.patches {
+            return patches.pixel_values(tiles, &self.value_table());
+        }
         let (width, height) = tiles.first().map_or((0, 0), |tile| tile.pixels.dimensions());
         if let Some(other) = tiles.iter().find(|tile| tile.pixels.dimensions() != (width, height)) {
             let (found_width, found_height) = other.pixels.dimensions();
@@ -107,7 +119,7 @@ impl ImageProcessor {
 
     /// The value of each byte in each channel. Precision as numpy's: the rescale in f64, rounded
     /// to f32, the normalisation in f32.
-    fn value_table(&self) -> [[f32; 256]; 3] {
+    pub(super) fn value_table(&self) -> [[f32; 256]; 3] {
         let mut table = [[0.0; 256]; 3];
         for (channel, row) in table.iter_mut().enumerate() {
             for (byte, value) in row.iter_mut().enumerate() {
@@ -164,7 +176,11 @@ impl ImageProcessor {
             (pixels, source) = pad_to_square(&pixels, settings.image_mean);
         }
         if settings.do_resize {
-            let (width, height) = plain_size(pixels.dimensions(), settings.size);
+            let (width, height) = match (&settings.patches, settings.kind) {
+                (_, Kind::Siglip2) => patches::fitted(pixels.dimensions(), settings),
+                (Some(patches), _) => patches.size(pixels.dimensions()),
+                (None, _) => plain_size(pixels.dimensions(), settings.size),
+            };
             pixels = resize(&pixels, width, height, settings.filter);
         }
         if settings.do_center_crop {

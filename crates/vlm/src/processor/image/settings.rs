@@ -8,6 +8,8 @@ use std::path::Path;
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::decode::MAX_PIXELS;
+use super::dynamic::PatchSettings;
 use super::resample::Filter;
 use crate::Error;
 use crate::config::any_resolution;
@@ -23,12 +25,16 @@ pub enum Kind {
     Llava,
     /// `SiglipImageProcessor`: squeezed to a square.
     Siglip,
+    /// `Siglip2ImageProcessor`: as many whole patches as fit, the aspect ratio nearly kept.
+    Siglip2,
     /// `LlavaNextImageProcessor`: a squeezed view, and tiles of an enlarged one.
     LlavaNext,
     /// `LlavaOnevisionImageProcessor`: as LLaVA-NeXT, but several pictures are padded to squares.
     LlavaOnevision,
     /// `MllamaImageProcessor`: tiles of a canvas.
     Mllama,
+    /// `Qwen2VLImageProcessor`: whole patches of a picture that keeps its shape.
+    Qwen2Vl,
 }
 
 /// A target size, in pixels.
@@ -64,6 +70,12 @@ pub struct ImageSettings {
     pub image_grid_pinpoints: Vec<[u32; 2]>,
     /// Llama-3.2-Vision: most tiles of a canvas.
     pub max_image_tiles: usize,
+    /// SigLIP 2: the side of a patch, px.
+    pub patch_size: u32,
+    /// SigLIP 2: a picture becomes at most this many patches.
+    pub max_num_patches: u32,
+    /// Qwen2-VL: the patches, and the area that takes the place of `size`.
+    pub patches: Option<PatchSettings>,
     /// Factor on the 0..=255 values; `None` leaves them.
     pub rescale_factor: Option<f64>,
     /// Mean and standard deviation for each channel; `None` leaves the values.
@@ -88,12 +100,21 @@ struct Typed {
     do_pad: Option<bool>,
     image_grid_pinpoints: Option<Vec<[u32; 2]>>,
     max_image_tiles: Option<usize>,
+    min_pixels: Option<u64>,
+    max_pixels: Option<u64>,
+    patch_size: Option<u32>,
+    max_num_patches: Option<u32>,
+    temporal_patch_size: Option<u32>,
+    merge_size: Option<u32>,
     do_rescale: Option<bool>,
     rescale_factor: Option<f64>,
     do_normalize: Option<bool>,
     image_mean: Option<Vec<f64>>,
     image_std: Option<Vec<f64>>,
 }
+
+/// Largest area a picture is ever resized to, px.
+const MAX_AREA: u64 = 1 << 26;
 
 const CLIP_MEAN: [f64; 3] = [0.481_454_66, 0.457_827_5, 0.408_210_73];
 const CLIP_STD: [f64; 3] = [0.268_629_54, 0.261_302_58, 0.275_777_11];
@@ -128,7 +149,7 @@ impl ImageSettings {
             },
         };
         let (mean, std) = match kind {
-            Kind::Idefics3 | Kind::Siglip | Kind::Mllama => ([0.5; 3], [0.5; 3]),
+            Kind::Idefics3 | Kind::Siglip | Kind::Siglip2 | Kind::Mllama => ([0.5; 3], [0.5; 3]),
             _ => (CLIP_MEAN, CLIP_STD),
         };
         let image_mean = triple("image_mean", typed.image_mean.as_deref(), mean)?;
@@ -138,6 +159,7 @@ impl ImageSettings {
         }
         let normalize = (image_mean.map(|v| v as f32), image_std.map(|v| v as f32));
         let factor = typed.rescale_factor.unwrap_or(1.0 / 255.0);
+        let patches = (kind == Kind::Qwen2Vl).then(|| patches(&typed)).transpose()?;
         let image_grid_pinpoints = typed.image_grid_pinpoints.unwrap_or_else(|| match kind {
             Kind::LlavaNext => any_resolution::llava_next_pinpoints(),
             Kind::LlavaOnevision => any_resolution::llava_onevision_pinpoints(),
@@ -160,10 +182,14 @@ impl ImageSettings {
             },
             image_grid_pinpoints,
             max_image_tiles: typed.max_image_tiles.unwrap_or(4),
+            patch_size: typed.patch_size.unwrap_or(16),
+            max_num_patches: typed.max_num_patches.unwrap_or(256),
+            patches,
             rescale_factor: typed.do_rescale.unwrap_or(true).then_some(factor),
             normalize: typed.do_normalize.unwrap_or(true).then_some(normalize),
             image_mean,
         };
+        settings.check_patches()?;
         settings.check_tiles()?;
         Ok(settings)
     }
@@ -174,6 +200,16 @@ impl ImageSettings {
             Size::ShortestEdge(side) | Size::LongestEdge(side) => side,
             Size::Exact { height, .. } => height,
         }
+    }
+
+    /// A row of patches is a picture, too, and no larger than one may be.
+    fn check_patches(&self) -> Result<(), String> {
+        let (patch, n) = (u64::from(self.patch_size), u64::from(self.max_num_patches));
+        let n_pixels = patch.saturating_mul(patch).saturating_mul(n);
+        if self.kind == Kind::Siglip2 && !(1..=MAX_PIXELS).contains(&n_pixels) {
+            return Err(format!("max_num_patches: {n} patches of {patch} pixels are no picture"));
+        }
+        Ok(())
     }
 
     /// The reference would resize and crop the tiles of other sizes once more.
@@ -211,19 +247,49 @@ fn kind(typed: &Typed, fallback: Kind) -> Result<Kind, String> {
         "CLIPImageProcessor" | "CLIPFeatureExtractor" => Ok(Kind::Clip),
         "LlavaImageProcessor" => Ok(Kind::Llava),
         "SiglipImageProcessor" => Ok(Kind::Siglip),
+        "Siglip2ImageProcessor" => Ok(Kind::Siglip2),
         "LlavaNextImageProcessor" => Ok(Kind::LlavaNext),
         "LlavaOnevisionImageProcessor" => Ok(Kind::LlavaOnevision),
         "MllamaImageProcessor" => Ok(Kind::Mllama),
+        "Qwen2VLImageProcessor" => Ok(Kind::Qwen2Vl),
         _ => Err(format!("image_processor_type: {name} is not one this program knows")),
     }
 }
 
+/// Qwen2-VL's settings; `size` names areas there, and older files `min_pixels` and `max_pixels`.
+fn patches(typed: &Typed) -> Result<PatchSettings, String> {
+    let side = |key: &str, typed: Option<u32>, default: u32| match typed.unwrap_or(default) {
+        0 => Err(format!("{key}: must be at least 1")),
+        side if side > 1024 => Err(format!("{key}: {side} is more than 1024")),
+        side => Ok(side),
+    };
+    let area = |key: &str| typed.size.as_ref().and_then(|size| size.get(key)?.as_u64());
+    let (least, most) = (area("shortest_edge"), area("longest_edge"));
+    let settings = PatchSettings {
+        patch_size: side("patch_size", typed.patch_size, 14)?,
+        temporal_patch_size: side("temporal_patch_size", typed.temporal_patch_size, 2)?,
+        merge_size: side("merge_size", typed.merge_size, 2)?,
+        min_pixels: typed.min_pixels.or(least).unwrap_or(56 * 56),
+        max_pixels: typed.max_pixels.or(most).unwrap_or(28 * 28 * 1280),
+    };
+    let (least, most) = (settings.min_pixels, settings.max_pixels);
+    let token = u64::from(settings.token_side()).pow(2);
+    if least > most || most < token || most > MAX_AREA {
+        return Err(format!(
+            "min_pixels, max_pixels: {least} to {most} is no range of areas between one token's, \
+             {token}, and {MAX_AREA}"
+        ));
+    }
+    Ok(settings)
+}
+
 fn resolve_size(kind: Kind, typed: Option<&Value>) -> Result<Size, String> {
+    let typed = typed.filter(|_| kind != Kind::Qwen2Vl);
     let Some(value) = typed else {
         return Ok(match kind {
             Kind::Idefics3 => Size::LongestEdge(4 * 364),
-            Kind::Clip | Kind::Llava | Kind::LlavaNext => Size::ShortestEdge(224),
-            Kind::Siglip | Kind::Mllama => Size::Exact { height: 224, width: 224 },
+            Kind::Clip | Kind::Llava | Kind::LlavaNext | Kind::Qwen2Vl => Size::ShortestEdge(224),
+            Kind::Siglip | Kind::Siglip2 | Kind::Mllama => Size::Exact { height: 224, width: 224 },
             Kind::LlavaOnevision => Size::Exact { height: 384, width: 384 },
         });
     };
@@ -246,7 +312,7 @@ fn resolve_size(kind: Kind, typed: Option<&Value>) -> Result<Size, String> {
 fn resolve_filter(kind: Kind, typed: Option<u32>) -> Result<Filter, String> {
     let number = typed.unwrap_or(match kind {
         Kind::Idefics3 => 1,
-        Kind::Mllama => 2,
+        Kind::Siglip2 | Kind::Mllama => 2,
         _ => 3,
     });
     Filter::from_pillow(number).ok_or_else(|| format!("resample: {number} is no filter"))

@@ -9,13 +9,14 @@
 
 use std::path::Path;
 
-use candle_core::{D, DType, Device, Tensor};
+use candle_core::{D, Device, Tensor};
 use serde::Serialize;
 
-use super::attention::padding_mask;
-use super::encoder_layer::{self, EncoderLayer, EncoderSizes};
 use super::loader::Loader;
-use super::nn::{Activation, Compute, Embedding, LayerNorm, Linear};
+use super::nn::{Activation, Compute, Linear};
+use super::towers::normalise;
+use super::towers::text_tower::{TextTower, TextTowerNames};
+use crate::config::dual_encoder::{TextPooling, TextTowerConfig};
 use crate::config::fields::Fields;
 use crate::error::Error;
 use crate::weights::TensorMap;
@@ -25,7 +26,7 @@ pub const MAX_SCALE: f64 = 100.0;
 
 /// Sizes of both, as in the `config.json` beside the text tower's weights.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct DualEncoderConfig {
+pub struct RegionEncoderConfig {
     pub vocab_size: usize,
     pub max_position_embeddings: usize,
     pub hidden_size: usize,
@@ -39,11 +40,11 @@ pub struct DualEncoderConfig {
     pub layer_norm_eps: f64,
 }
 
-impl DualEncoderConfig {
+impl RegionEncoderConfig {
     /// Every key but `layer_norm_eps` is required to be at least 1 where present.
     pub fn from_json(json: &serde_json::Value) -> Result<Self, Error> {
         let fields = Fields::root(json)?;
-        let config = DualEncoderConfig {
+        let config = RegionEncoderConfig {
             vocab_size: fields.size("vocab_size", 2048)?,
             max_position_embeddings: fields.size("max_position_embeddings", 32)?,
             hidden_size: fields.size("hidden_size", 192)?,
@@ -59,15 +60,31 @@ impl DualEncoderConfig {
         }
         Ok(config)
     }
+
+    fn text_config(&self) -> TextTowerConfig {
+        TextTowerConfig {
+            vocab_size: self.vocab_size,
+            max_position_embeddings: self.max_position_embeddings,
+            hidden_size: self.hidden_size,
+            intermediate_size: self.intermediate_size,
+            num_hidden_layers: self.num_hidden_layers,
+            num_attention_heads: self.num_attention_heads,
+            hidden_act: Activation::GeluPytorchTanh,
+            layer_norm_eps: self.layer_norm_eps,
+            projection_dim: self.projection_dim,
+            is_causal: false,
+            pooling: TextPooling::Mean,
+        }
+    }
 }
 
 /// The text tower and the region head together, as they are trained and stored.
-pub struct DualEncoder {
-    pub text_tower: TextTower,
+pub struct RegionEncoder {
+    text_tower: TextTower,
     pub region_head: RegionHead,
 }
 
-impl DualEncoder {
+impl RegionEncoder {
     /// Reads a folder with `config.json` and `model.safetensors`.
     ///
     /// Errors: an unreadable file; weights that do not fit the configuration, by name.
@@ -75,13 +92,13 @@ impl DualEncoder {
         let path = dir.join("config.json");
         let text = std::fs::read_to_string(&path).map_err(|source| Error::io(&path, source))?;
         let json = serde_json::from_str(&text).map_err(|source| Error::Json { path, source })?;
-        let config = DualEncoderConfig::from_json(&json)?;
+        let config = RegionEncoderConfig::from_json(&json)?;
         Self::from_tensors(&config, TensorMap::open(dir, device)?, Compute::F32)
     }
 
     /// Errors with every missing, unexpected and misshaped tensor.
     pub fn from_tensors(
-        config: &DualEncoderConfig,
+        config: &RegionEncoderConfig,
         tensors: TensorMap,
         compute: Compute,
     ) -> Result<Self, Error> {
@@ -93,60 +110,29 @@ impl DualEncoder {
 
     /// Every parameter's name and shape.
     pub fn parameter_shapes(
-        config: &DualEncoderConfig,
+        config: &RegionEncoderConfig,
     ) -> Result<Vec<(String, Vec<usize>)>, Error> {
         let mut recorder = Loader::recorder();
         Self::build(config, &mut recorder)?;
         Ok(recorder.asked)
     }
 
-    fn build(config: &DualEncoderConfig, loader: &mut Loader) -> Result<Self, Error> {
-        Ok(DualEncoder {
-            text_tower: TextTower::load(loader, config)?,
-            region_head: RegionHead::load(loader, config)?,
-        })
-    }
-}
-
-/// A phrase encoder: bidirectional, mean over its tokens.
-pub struct TextTower {
-    token_embedding: Embedding,
-    position_embedding: Embedding,
-    layers: Vec<EncoderLayer>,
-    final_layer_norm: LayerNorm,
-    text_projection: Linear,
-}
-
-impl TextTower {
-    fn load(loader: &mut Loader, config: &DualEncoderConfig) -> Result<Self, Error> {
-        let (d, eps) = (config.hidden_size, config.layer_norm_eps);
-        let sizes = EncoderSizes {
-            hidden_size: d,
-            intermediate_size: config.intermediate_size,
-            num_attention_heads: config.num_attention_heads,
-            hidden_act: Activation::GeluPytorchTanh,
-            layer_norm_eps: eps,
-            naming: &encoder_layer::CLIP,
+    fn build(config: &RegionEncoderConfig, loader: &mut Loader) -> Result<Self, Error> {
+        let names = TextTowerNames {
+            tower: "text_tower",
+            projection: "text_tower.text_projection",
+            projection_bias: false,
         };
-        let tokens = "text_tower.embeddings.token_embedding";
-        let positions = "text_tower.embeddings.position_embedding";
-        let name = |i: usize| format!("text_tower.encoder.layers.{i}");
-        let out = (config.projection_dim, d);
-        Ok(TextTower {
-            token_embedding: loader.embedding(tokens, config.vocab_size, d)?,
-            position_embedding: loader.embedding(positions, config.max_position_embeddings, d)?,
-            layers: (0..config.num_hidden_layers)
-                .map(|i| EncoderLayer::load(loader, &name(i), &sizes))
-                .collect::<Result<_, Error>>()?,
-            final_layer_norm: loader.layer_norm("text_tower.final_layer_norm", d, eps)?,
-            text_projection: loader.linear("text_tower.text_projection", out, false)?,
+        Ok(RegionEncoder {
+            text_tower: TextTower::load(loader, &names, &config.text_config())?,
+            region_head: RegionHead::load(loader, config)?,
         })
     }
 
     /// Phrases as token ids → `(B, E)`, each of length 1; phrases longer than the tower's
     /// positions are cut.
-    pub fn embed(&self, phrases: &[Vec<u32>]) -> Result<Tensor, Error> {
-        let n_positions = self.position_embedding.weight.dims2()?.0;
+    pub fn embed_phrases(&self, phrases: &[Vec<u32>]) -> Result<Tensor, Error> {
+        let n_positions = self.text_tower.n_positions()?;
         let cut = |phrase: &Vec<u32>| phrase.len().min(n_positions);
         let (b, t) = (phrases.len(), phrases.iter().map(cut).max().unwrap_or(0).max(1));
         let (mut ids, mut mask) = (vec![0u32; b * t], vec![0f32; b * t]);
@@ -155,32 +141,10 @@ impl TextTower {
             ids[i * t..i * t + n].copy_from_slice(&phrase[..n]);
             mask[i * t..i * t + n].fill(1.0);
         }
-        let device = self.position_embedding.weight.device();
+        let device = self.text_tower.device();
         let ids = Tensor::from_vec(ids, (b, t), device)?;
-        self.forward(&ids, &Tensor::from_vec(mask, (b, t), device)?)
-    }
-
-    /// `input_ids (B, T)` u32, `mask (B, T)` 1 for a token and 0 for padding → `(B, E)`, each of
-    /// length 1. Errors when a phrase is longer than the positions.
-    pub fn forward(&self, input_ids: &Tensor, mask: &Tensor) -> Result<Tensor, Error> {
-        let (_, t) = input_ids.dims2()?;
-        let n_positions = self.position_embedding.weight.dims2()?.0;
-        if t > n_positions {
-            let expected = format!("(B, at most {n_positions})");
-            let found = input_ids.dims().to_vec();
-            return Err(Error::Shape { tensor: "input_ids", expected, found });
-        }
-        let positions = self.position_embedding.weight.dense()?.narrow(0, 0, t)?.unsqueeze(0)?;
-        let mut x = self.token_embedding.forward(input_ids)?.broadcast_add(&positions)?;
-        let hidden_keys = padding_mask(mask, t)?;
-        for layer in &self.layers {
-            x = layer.forward(&x, Some(&hidden_keys))?; // (B, T, D)
-        }
-        let x = self.final_layer_norm.forward(&x)?;
-        let mask = mask.to_dtype(DType::F32)?.unsqueeze(2)?; // (B, T, 1)
-        let count = mask.sum(1)?.clamp(1f64, f64::INFINITY)?; // (B, 1)
-        let mean = x.broadcast_mul(&mask)?.sum(1)?.broadcast_div(&count)?; // (B, D)
-        normalise(&self.text_projection.forward(&mean)?) // (B, E)
+        let mask = Tensor::from_vec(mask, (b, t), device)?;
+        normalise(&self.text_tower.forward(&ids, Some(&mask))?)
     }
 }
 
@@ -192,7 +156,7 @@ pub struct RegionHead {
 }
 
 impl RegionHead {
-    fn load(loader: &mut Loader, config: &DualEncoderConfig) -> Result<Self, Error> {
+    fn load(loader: &mut Loader, config: &RegionEncoderConfig) -> Result<Self, Error> {
         let size = (config.projection_dim, config.vision_hidden_size);
         Ok(RegionHead {
             projection: loader.linear("region_head.projection", size, true)?,
@@ -233,12 +197,6 @@ pub fn pooling_weights(bbox: [f32; 4], side: usize, image_size: f32) -> Vec<f32>
     let shares: Vec<f32> = shares.collect();
     let sum = shares.iter().sum::<f32>().max(f32::MIN_POSITIVE);
     shares.into_iter().map(|share| share / sum).collect()
-}
-
-/// Divides by the Euclidean length along the last dimension.
-fn normalise(x: &Tensor) -> Result<Tensor, Error> {
-    let length = (x.sqr()?.sum_keepdim(D::Minus1)? + 1e-12)?.sqrt()?;
-    Ok(x.broadcast_div(&length)?)
 }
 
 #[cfg(test)]
