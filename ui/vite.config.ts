@@ -16,5 +16,10 @@ export default defineConfig({
     sourcemap: false,
     modulePreload: { polyfill: false },
   },
-  test: { environment: "happy-dom", include: ["src/**/*.test.ts"] },
+  test: {
+    environment: "happy-dom",
+    include: ["src/**/*.test.ts"],
+    setupFiles: ["src/patience.ts"],
+    testTimeout: 30_000,
+  },
 });

@@ -1,5 +1,7 @@
 //! The commands that the page may call. Each hands over to one function of [`App`] on a thread
 //! that may block, and returns its result or its [`ApiError`] as it is.
+mod getting;
+
 use std::path::PathBuf;
 use std::sync::Mutex;
 
@@ -55,6 +57,15 @@ pub fn handler() -> impl Fn(Invoke<Wry>) -> bool + Send + Sync + 'static {
         set_quantization,
         measure_quantization,
         cancel_measuring,
+        getting::library,
+        getting::look_model,
+        getting::pull_model,
+        getting::stop_model,
+        getting::verify_model,
+        getting::remove_model,
+        getting::pick_import,
+        getting::set_library,
+        getting::pick_models_folder,
         pick_images,
         attach_paths,
         attach_bytes,

@@ -23,6 +23,12 @@ pub async fn model_folder(window: &WebviewWindow) -> Option<PathBuf> {
     shown(window, || dialog.pick_folder()).await.flatten().as_ref().map(path)
 }
 
+/// The folder that the user picks for models to be kept in.
+pub async fn models_folder(window: &WebviewWindow) -> Option<PathBuf> {
+    let dialog = AsyncFileDialog::new().set_title("Keep models in this folder").set_parent(window);
+    shown(window, || dialog.pick_folder()).await.flatten().as_ref().map(path)
+}
+
 fn path(file: &FileHandle) -> PathBuf {
     file.path().to_owned()
 }

@@ -104,6 +104,35 @@ async fn weights_are_held_in_fewer_bits_the_chat_goes_on_and_the_choice_is_kept(
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_models_that_can_be_got_are_listed_searched_and_said_to_fit_or_not() {
+    within(async {
+        let Some(window) = Window::open(&[]).await else { return };
+        window.until("document.querySelector('main') !== null").await;
+        window.value("document.querySelector('[data-testid=model]').click()").await;
+        window.until("document.querySelector('[data-testid=tab-get]') !== null").await;
+        window.value("document.querySelector('[data-testid=tab-get]').click()").await;
+        window.until("document.querySelectorAll('[data-testid=offer]').length > 10").await;
+        let fits = "document.querySelector('[data-testid=fit]').textContent\
+            .includes('512-px picture; this machine has')";
+        window.until(fits).await;
+        window.keep("8-get-models").await;
+        // Offline is kept by the program, not by the page.
+        window.value("document.querySelector('.switch input').click()").await;
+        window.until("document.querySelector('[data-testid=offline]') !== null").await;
+        window.until("document.querySelector('[data-testid=offer] button').disabled").await;
+        window.value("document.documentElement.dataset.theme = 'dark'").await;
+        window.keep("9-get-models-dark").await;
+        window.close().await;
+        let Some(window) = Window::open(&[]).await else { return };
+        let library = "window.__TAURI_INTERNALS__.invoke('library')\
+            .then(view => { if (view.settings.offline) throw 1 })";
+        assert_eq!(window.refuses(library).await, true, "it is remembered");
+        window.close().await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_pasted_picture_joins_and_a_broken_one_is_explained() {
     within(async {
         let Some(window) = Window::open(&[]).await else { return };

@@ -20,11 +20,12 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-from families import dual_encoder, idefics3, llava, mllama, qwen_vl
+from families import dual_encoder, idefics3, llava, mllama, q_former, qwen_vl
 from reference import compute, draw, randomise
 
 HERE = Path(__file__).resolve().parent
-CASES = idefics3.CASES | llava.CASES | qwen_vl.CASES | mllama.CASES | dual_encoder.CASES
+CASES = (idefics3.CASES | llava.CASES | qwen_vl.CASES | q_former.CASES | mllama.CASES
+         | dual_encoder.CASES)
 
 
 def make(name, build):

@@ -1,6 +1,8 @@
 """What the families' cases share: a tokenizer, pictures, sizes, random weights, and what
 transformers computes with them."""
 
+import re
+
 import numpy as np
 import torch
 from PIL import Image, ImageDraw
@@ -111,45 +113,53 @@ def randomise(model, seed):
         elif "gate" in name.split(".")[-1]:
             parameter.data = 0.8 + 0.3 * noise
         elif parameter.ndim <= 1:
-            centre = 1.0 if "norm" in name and name.endswith("weight") else 0.0
+            centre = 1.0 if "norm" in name.lower() and name.endswith("weight") else 0.0
             parameter.data = centre + 0.2 * noise
         else:
             fan_in = parameter[0].numel()
             parameter.data = noise * (1.2 / fan_in**0.5 if "embed" not in name else 0.8)
 
 
-# The modules that make token embeddings of vision features, by family; of several, what they
-# receive and give lies side by side in this order.
-PROJECTORS = {
-    "idefics3": ["connector"],
-    "smolvlm": ["connector"],
-    "qwen2_vl": ["visual.merger"],
-    "qwen2_5_vl": ["visual.merger"],
-    "qwen3_vl": ["visual.merger", "visual.deepstack_merger_list"],
+# Of which modules of a family each tensor is the input (True) or the output; of several, what lies
+# side by side in this order.
+PROJECTOR = r"model\.(connector|multi_modal_projector)"
+MERGERS = r"model\.visual\.(merger|deepstack_merger_list\.\d+)"
+Q_FORMER = {"vision_features": (r"vision_model", False),
+            "image_embeds": (r"language_projection", False)}
+TENSORS = {
+    "qwen2_vl": {"vision_features": (MERGERS, True), "image_embeds": (MERGERS, False)},
+    "blip-2": Q_FORMER,
+    "instructblip": Q_FORMER,
 }
+TENSORS["qwen2_5_vl"] = TENSORS["qwen3_vl"] = TENSORS["qwen2_vl"]
+USUAL = {"vision_features": (PROJECTOR, True), "image_embeds": (PROJECTOR, False)}
+CROSS_ATTENTION = r"qformer\..*\.crossattention\.attention"
 
 
-def projectors(model):
-    named = PROJECTORS.get(model.config.model_type, ["multi_modal_projector"])
-    found = [model.model.get_submodule(name) for name in named]
-    lists = [list(each) if isinstance(each, torch.nn.ModuleList) else [each] for each in found]
-    return sum(lists, [])
+def listen(model, seen):
+    """Copies the first of what passes the modules of `TENSORS`; the hooks return nothing."""
+    def keep(name, path, value):
+        value = value if torch.is_tensor(value) else value[0]
+        value = value.flatten(0, -3) if value.ndim > 3 else value  # tile by tile
+        seen.setdefault(name, {}).setdefault(path, value.detach().clone())
 
+    def attention(_, __, value):  # (N, H, T_img, P), mean over heads
+        keep("patch_attention", "last", value[1].mean(1))
 
-def listen(modules, seen):
-    """Copies what goes into and out of the projectors, tile by tile; the hooks return nothing."""
-    def keep(key, states):
-        states = states.detach().clone()
-        seen.setdefault(key, states.flatten(0, -3) if states.ndim > 3 else states)
-
-    def before(module, inputs):
-        keep(("vision_features", module), inputs[0])
-
-    def after(module, _, output):
-        keep(("image_embeds", module), output)
-
-    return [hook for module in modules for hook in (
-        module.register_forward_pre_hook(before), module.register_forward_hook(after))]
+    named, hooks = list(model.named_modules()), []
+    for name, (pattern, is_input) in TENSORS.get(model.config.model_type, USUAL).items():
+        for path, module in named:
+            if not re.fullmatch(pattern, path):
+                continue
+            if is_input:
+                hooks.append(module.register_forward_pre_hook(
+                    lambda _, given, name=name, path=path: keep(name, path, given[0])))
+            else:
+                hooks.append(module.register_forward_hook(
+                    lambda _, __, value, name=name, path=path: keep(name, path, value)))
+    looking = [module for path, module in named if re.fullmatch(CROSS_ATTENTION, path)]
+    hooks += [module.register_forward_hook(attention) for module in looking[-1:]]
+    return hooks
 
 
 def compute(model, processor, images, messages):
@@ -165,8 +175,8 @@ def compute(model, processor, images, messages):
         pixel_values = pixel_values.reshape(-1, *pixel_values.shape[-3:])
         # Tiles of zeros fill up the batch.
         pixel_values = pixel_values[pixel_values.flatten(1).abs().amax(1) > 0]
-    modules, seen = projectors(model), {}
-    hooks = listen(modules, seen)
+    seen = {}
+    hooks = listen(model, seen)
     with torch.no_grad():
         logits = model(**given).logits[0]
         answer = model.generate(
@@ -180,11 +190,12 @@ def compute(model, processor, images, messages):
     if ((best[:, 0] - best[:, 1]) / steps.abs().max()).min() < MARGIN:
         return None
     n_prompt = given["input_ids"].shape[1]
+    if "qformer_input_ids" in given:
+        seen["qformer_input_ids"] = {"": given["qformer_input_ids"][0]}
     tensors = {
         "input_ids": given["input_ids"][0],
         "pixel_values": pixel_values,
-        **{name: torch.cat([seen[name, module] for module in modules], -1)
-           for name in ("vision_features", "image_embeds")},
+        **{name: torch.cat(list(parts.values()), -1) for name, parts in seen.items()},
         "logits": logits[-LOGIT_ROWS:],
         "greedy": answer.sequences[0, n_prompt:],
     }

@@ -3,8 +3,15 @@
 //!
 //! Knows no tensors and no window. Pixels are those of the upright original picture, boxes are
 //! `[x0, y0, x1, y1]`, times are milliseconds, scores and masses lie in 0..=1.
+mod library;
+
 use serde::{Deserialize, Serialize};
 use ts_rs::TS;
+
+pub use library::{
+    BrokenFile, Fit, LibraryChange, LibraryModel, LibrarySettings, LibraryState, LibraryView, Look,
+    Transfer, TransferPhase, Verdict, Verified,
+};
 
 /// Something went wrong, said for people: what, and what to do about it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, TS, thiserror::Error)]
@@ -434,6 +441,7 @@ pub fn export_bindings(dir: &std::path::Path) -> Result<(), ApiError> {
         Progress::export_all(&config),
         AskRequest::export_all(&config),
         AskEvent::export_all(&config),
+        library::export_all(&config),
     ];
     all.into_iter().collect::<Result<(), _>>().map_err(|error| ApiError {
         code: "bindings".into(),

@@ -1,5 +1,6 @@
 //! [`App`]: every function of the application, callable from any thread, cheap to clone.
 
+mod getting;
 mod quantization;
 
 use std::path::{Path, PathBuf};
@@ -16,6 +17,7 @@ use crate::api::{
 use crate::chats::{Chats, conversation};
 use crate::engine::{self, Job, Loaded, Question};
 use crate::failure::{api_error, failure};
+use crate::library::{Library, LibraryOptions};
 use crate::models;
 use crate::pictures::{Picture, Pictures, png};
 use crate::settings;
@@ -55,6 +57,7 @@ struct Shared {
     chats: Mutex<Chats>,
     n_regenerated: std::sync::atomic::AtomicU64,
     settings: Option<PathBuf>,
+    library: Library,
     /// Packed weights run on the CPU only.
     can_quantize: bool,
     /// Stops the measurement that is running.
@@ -88,7 +91,9 @@ impl App {
         let state = ModelState::Loading { name };
         let asked = folder.as_ref().ok().cloned();
         let model = Model { state, loaded: None, folder: asked, quantization };
+        let remembering = options.settings.clone();
         let shared = Shared {
+            library: Library::open(LibraryOptions { settings: remembering, ..Default::default() }),
             device: device_name,
             jobs,
             model: Mutex::new(model),
@@ -144,15 +149,15 @@ impl App {
             model,
             images: ids.into_iter().filter_map(|id| self.image(id).ok()).collect(),
             chats: lock(&self.shared.chats).all(),
-            install: models::install_text(),
-            models_folder: models::user_models().display().to_string(),
+            install: models::install_text(self.shared.library.store().root()),
+            models_folder: self.shared.library.settings().folder,
         }
     }
 
     /// Model folders found: shipped ones, then the user's own.
     pub fn models(&self) -> Vec<ModelRef> {
         let current = self.loaded().map(|loaded| loaded.folder);
-        models::find(current.as_deref())
+        models::find(&self.shared.library.store(), current.as_deref())
     }
 
     /// Loads another model and waits for it. On failure the one before stays.
@@ -278,9 +283,10 @@ impl App {
         lock(&self.shared.chats).cancel(chat);
     }
 
-    /// Stops every answer and measurement: the window is closing.
+    /// Stops every answer, measurement and download: the window is closing.
     pub fn cancel_all(&self) {
         lock(&self.shared.chats).cancel_all();
+        self.shared.library.stop_all();
         self.cancel_measuring();
     }
 }
@@ -475,6 +481,6 @@ fn stopped() -> ApiError {
 }
 
 /// A panic elsewhere must not take every other function with it.
-fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(crate) fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }

@@ -62,6 +62,8 @@ fn family(config: &Config) -> &'static str {
         ModelType::Qwen2Vl => "Qwen2-VL",
         ModelType::Qwen2_5Vl => "Qwen2.5-VL",
         ModelType::Qwen3Vl => "Qwen3-VL",
+        ModelType::Blip2 => "BLIP-2",
+        ModelType::InstructBlip => "InstructBLIP",
     }
 }
 

@@ -40,6 +40,33 @@ pub fn api_error(error: &Error) -> ApiError {
     }
 }
 
+/// What went wrong with getting a model; its sentences end with "; what to do" too.
+pub(crate) fn hub_error(error: &hub::Error) -> ApiError {
+    use hub::Error as E;
+    let code = match error {
+        E::Offline => "offline",
+        E::Setting { .. } => "setting",
+        E::Unreachable { .. } => "unreachable",
+        E::Refused { .. } => "refused",
+        E::NotFound { .. } | E::NoModel { .. } => "model_unknown",
+        E::Status { .. } | E::Answer { .. } => "server",
+        E::Damaged { .. } => "damaged",
+        E::NoWeights { .. } => "no_weights",
+        E::DiskTooSmall { .. } | E::DiskFull { .. } => "disk_full",
+        E::Write { .. } => "folder_unwritable",
+        E::Read { .. } => "file_unreadable",
+        E::Manifest { .. } | E::Catalogue(_) => "manifest",
+        E::Taken { .. } => "name_taken",
+        E::Busy { .. } => "model_busy",
+        E::Name { .. } => "name",
+        E::NoOrigin { .. } => "no_origin",
+        E::Cancelled => "cancelled",
+    };
+    let text = error.to_string();
+    let (message, hint) = text.rsplit_once("; ").unwrap_or((&text, ""));
+    failure(code, message, if hint.is_empty() { String::new() } else { sentence(hint) })
+}
+
 /// "check it" -> "Check it."
 fn sentence(text: &str) -> String {
     let mut chars = text.chars();

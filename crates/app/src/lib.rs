@@ -7,6 +7,7 @@ mod application;
 mod failure;
 
 mod card;
+mod library;
 mod models;
 mod settings;
 
@@ -18,6 +19,8 @@ mod telling;
 
 pub use application::{App, OpenOptions};
 pub use failure::{api_error, failure};
-pub use models::{shipped_model, user_models};
+pub use hub::Pace;
+pub use library::{Library, LibraryOptions};
+pub use models::shipped_model;
 pub use settings::settings_file;
 pub use vlm::{Quantization, claim_cores};

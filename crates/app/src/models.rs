@@ -2,15 +2,17 @@
 
 use std::path::{Path, PathBuf};
 
+use hub::{Installed, Store};
+
 use crate::api::{ApiError, ModelRef};
 use crate::failure::failure;
 
 /// How to get a bigger model, in plain words.
-pub(crate) fn install_text() -> String {
+pub(crate) fn install_text(folder: &Path) -> String {
     format!(
-        "Get a bigger model: put the folder of a SmolVLM, Idefics3 or LLaVA checkpoint \
-         (config.json, tokenizer.json, *.safetensors) into {}, or choose it with Open model.",
-        user_models().display()
+        "Download one under Get models. A folder that you have already (config.json, \
+         tokenizer.json, *.safetensors) can be put into {}, or opened where it is.",
+        folder.display()
     )
 }
 
@@ -30,22 +32,32 @@ pub fn shipped_model() -> Result<PathBuf, ApiError> {
     })
 }
 
-/// Every model folder, the shipped ones first.
-pub(crate) fn find(current: Option<&Path>) -> Vec<ModelRef> {
+/// Every model that can be opened, the shipped ones first, then those of the user's folder.
+pub(crate) fn find(store: &Store, current: Option<&Path>) -> Vec<ModelRef> {
     let mut found: Vec<ModelRef> = Vec::new();
     let places = shipped_folders().into_iter().map(|place| (place, true));
-    for (place, shipped) in places.chain([(user_models(), false)]) {
+    for (place, shipped) in places.chain([(store.root().to_path_buf(), false)]) {
         let Ok(entries) = std::fs::read_dir(&place) else { continue };
         let mut folders: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
         folders.sort();
-        for folder in folders.iter().filter(|folder| is_model(folder)) {
-            let model = model_ref(folder, shipped, current);
-            if !found.iter().any(|other| same(&other.folder, &model.folder)) {
+        for folder in folders.iter().filter_map(|folder| opened(folder)) {
+            let model = model_ref(&folder, shipped, current);
+            if !found.iter().any(|other| same(other.folder.as_ref(), &folder)) {
                 found.push(model);
             }
         }
     }
     found
+}
+
+/// What is to be opened for a folder among the models: itself, or what its manifest registers;
+/// nothing where files of the manifest are missing.
+fn opened(folder: &Path) -> Option<PathBuf> {
+    match Installed::read(folder) {
+        Ok(Some(model)) => model.is_whole().then(|| model.model().to_path_buf()),
+        Ok(None) => is_model(folder).then(|| folder.to_path_buf()),
+        Err(_) => None,
+    }
 }
 
 /// True for a folder that came with the program.
@@ -62,8 +74,8 @@ pub(crate) fn name_of(folder: &Path) -> String {
     name.unwrap_or_else(|| folder.display().to_string())
 }
 
-/// Where the user's own models are looked for.
-pub fn user_models() -> PathBuf {
+/// Where the user's own models are kept unless another folder was chosen.
+pub(crate) fn user_models() -> PathBuf {
     data_folder().join("models")
 }
 
@@ -98,15 +110,17 @@ fn is_model(folder: &Path) -> bool {
     folder.join("config.json").is_file()
 }
 
-fn same(one: &str, other: &str) -> bool {
-    one == other || Path::new(one).canonicalize().ok() == Path::new(other).canonicalize().ok()
+/// Whether two paths lead to the same place.
+pub(crate) fn same(one: &Path, other: &Path) -> bool {
+    let place = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_path_buf());
+    one == other || place(one) == place(other)
 }
 
 fn model_ref(folder: &Path, shipped: bool, current: Option<&Path>) -> ModelRef {
     let files = std::fs::read_dir(folder).into_iter().flatten().flatten();
     let weights = files.filter(|f| f.path().extension().is_some_and(|ext| ext == "safetensors"));
     let bytes: u64 = weights.filter_map(|file| Some(file.metadata().ok()?.len())).sum();
-    let is_current = |open: &Path| same(&open.to_string_lossy(), &folder.to_string_lossy());
+    let is_current = |open: &Path| same(open, folder);
     ModelRef {
         name: name_of(folder),
         folder: folder.display().to_string(),

@@ -46,7 +46,8 @@ impl Forward {
         };
         let vlm = Vlm::load(&self.model, &Device::Cpu)?;
         let vision_features = vlm.picture_features(pixel_values, &inputs.image_spans)?;
-        let image_embeds = vlm.project(&vision_features)?;
+        let ids = &inputs.qformer_input_ids;
+        let image_embeds = vlm.project_for(&vision_features, ids)?.image_embeds;
         let packed = vlm.pack(&image_embeds, &inputs.image_spans)?;
         let mut cache = KvCache::new();
         let visible = vec![inputs.cross_attention_mask.clone()];

@@ -8,6 +8,7 @@ mod draw;
 mod drawn;
 mod inspect;
 mod measure;
+mod models;
 mod output;
 mod problem;
 mod training;
@@ -43,6 +44,7 @@ enum Command {
     Eval(Eval),
     Train(training::Train),
     Bench(bench::Bench),
+    Models(models::Models),
 }
 
 #[derive(Subcommand)]
@@ -78,6 +80,7 @@ fn main() -> ExitCode {
         Command::Eval(Eval::Speed(speed)) => speed.run().map(done),
         Command::Train(train) => train.start(),
         Command::Bench(bench) => bench.run().map(done),
+        Command::Models(models) => models.run().map(done),
     };
     result.unwrap_or_else(|problem| problem.report())
 }

@@ -76,6 +76,30 @@ fn what_fails_exits_with_1_and_a_hint() {
 }
 
 #[test]
+fn the_models_that_can_be_got_are_listed_and_none_is_removed_by_mistake() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let folder = folder.path().display().to_string();
+    let output = sightline(&["models", "list", "smolvlm", "--json", "--folder", &folder]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let object: serde_json::Value = serde_json::from_slice(&output.stdout).expect("one object");
+    let models = object["models"].as_array().expect("models");
+    assert!(models.len() >= 3);
+    for model in models {
+        assert_eq!(model["state"]["type"], "available");
+        assert!(model["fit"]["words"].as_str().expect("words").contains("512-px picture"));
+        assert!(model["repo"].is_string() && model["licence"].is_string());
+    }
+    let remove = ["models", "remove", "x", "--folder", &folder];
+    fails(&remove, 2, "x is not removed without being sure", "Add --yes to remove it.");
+    fails(
+        &["models", "pull", "SmolVLM-256M-Instruct", "--offline", "--folder", &folder],
+        1,
+        "Sightline is set to stay offline",
+        "Switch offline off to fetch models.",
+    );
+}
+
+#[test]
 fn json_has_the_promised_keys_and_greedy_is_repeatable() {
     let (picture, model) = (picture(), model());
     let how = ["--json", "--greedy", "--model", &model, "--max-new-tokens", "5"];

@@ -123,7 +123,7 @@ fn activations(
     let embeds = match &inputs.pixel_values {
         Some(pixel_values) => {
             let features = vlm.picture_features(pixel_values, &inputs.image_spans)?;
-            let image_embeds = vlm.project(&features)?;
+            let image_embeds = vlm.project_for(&features, &inputs.qformer_input_ids)?.image_embeds;
             let packed = vlm.pack(&image_embeds, &inputs.image_spans)?;
             found.insert("pixel_values", pixel_values.clone());
             found.insert("vision_features", features);

@@ -9,6 +9,7 @@ pub mod dual_encoder;
 pub mod fields;
 pub mod generation;
 pub mod mllama;
+pub mod q_former;
 mod qwen_vl;
 pub mod text;
 pub mod vision;
@@ -27,7 +28,8 @@ pub use dual_encoder::{DualEncoderConfig, DualEncoderType};
 use fields::Fields;
 pub use generation::GenerationConfig;
 pub use mllama::TileConfig;
-pub use text::{MultimodalRotary, RopeScaling, TextConfig};
+pub use q_former::{QFormerConfig, QFormerText};
+pub use text::{MultimodalRotary, RopeScaling, TextConfig, TextKind};
 pub use vision::{DynamicResolution, VisionConfig, VisionKind};
 
 /// The families this build knows, by `model_type`.
@@ -42,6 +44,8 @@ pub enum ModelType {
     Qwen2Vl,
     Qwen2_5Vl,
     Qwen3Vl,
+    Blip2,
+    InstructBlip,
 }
 
 /// Which of the vision encoder's positions the projector receives (LLaVA).
@@ -66,6 +70,8 @@ pub enum ProjectorConfig {
     PatchMerger,
     /// Llama-3.2-Vision: one linear map with bias.
     Linear,
+    /// BLIP-2 and InstructBLIP: learned queries look at the patches, then a linear map.
+    QFormer(QFormerConfig),
 }
 
 /// Everything `config.json` says about the network.
@@ -78,7 +84,7 @@ pub struct Config {
     pub text_config: TextConfig,
     pub projector: ProjectorConfig,
     /// Indices into the hidden states (0 = embeddings, negative from the end). Empty = the
-    /// last hidden state after the final layer norm (Idefics3).
+    /// last hidden state after the final layer norm (Idefics3, BLIP-2).
     pub vision_feature_layer: Vec<i64>,
     pub vision_feature_select_strategy: SelectStrategy,
     /// How pictures of any resolution are cut (LLaVA-NeXT, LLaVA-OneVision).
@@ -115,12 +121,14 @@ impl Config {
             "qwen2_vl" => ModelType::Qwen2Vl,
             "qwen2_5_vl" => ModelType::Qwen2_5Vl,
             "qwen3_vl" => ModelType::Qwen3Vl,
+            "blip-2" => ModelType::Blip2,
+            "instructblip" => ModelType::InstructBlip,
             found if DualEncoderType::named(found).is_some() => {
                 return Err(Error::DualEncoder { model_type: found.into() });
             }
             found => {
                 let supported = "idefics3, smolvlm, llava, llava_next, llava_onevision, \
-                                 qwen2_vl, qwen2_5_vl, qwen3_vl, mllama";
+                                 qwen2_vl, qwen2_5_vl, qwen3_vl, blip-2, instructblip, mllama";
                 return Err(unsupported("model_type", found, supported));
             }
         };
@@ -130,6 +138,7 @@ impl Config {
             ModelType::Qwen2Vl | ModelType::Qwen2_5Vl | ModelType::Qwen3Vl => {
                 qwen_vl::qwen_vl(&fields, model_type)?
             }
+            ModelType::Blip2 | ModelType::InstructBlip => q_former::config(&fields, model_type)?,
             _ => llava(&fields, model_type)?,
         };
         config.check()?;
@@ -139,7 +148,8 @@ impl Config {
     /// Embeddings that one tile of `image_size` gives; 0 where pictures keep their shape.
     pub fn tokens_per_tile(&self) -> usize {
         let side = self.vision_config.patches_per_side();
-        match self.projector {
+        match &self.projector {
+            ProjectorConfig::QFormer(q_former) => q_former.num_query_tokens,
             ProjectorConfig::PixelShuffle { scale_factor } => (side / scale_factor).pow(2),
             ProjectorConfig::Mlp { .. } => match self.vision_feature_select_strategy {
                 SelectStrategy::Full => self.vision_config.n_positions(),

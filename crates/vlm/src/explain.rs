@@ -9,11 +9,13 @@ mod heads;
 mod heatmap;
 mod place;
 mod region;
+mod rollout;
 mod words;
 
 pub use heads::EvidenceHeads;
 pub use heatmap::Heatmap;
 pub use place::place;
+pub use rollout::Rollout;
 pub use words::{Word, WordFinder, is_content_word};
 
 /// The region of a picture that a token or word rests on.

@@ -19,8 +19,8 @@ use std::time::Instant;
 use candle_core::{IndexOp, Tensor};
 use image::RgbImage;
 
-use crate::explain::{Evidence, EvidenceHeads, Word, WordFinder};
-use crate::processor::{ImageSpan, Inputs, Message, Processor};
+use crate::explain::{Evidence, EvidenceHeads, Rollout, Word, WordFinder};
+use crate::processor::{Inputs, Message, Processor};
 use crate::{Error, KvCache, Mask, Positions, Probe, Rows, Vlm};
 use pictures::Pictures;
 use sampler::Sampler;
@@ -171,7 +171,9 @@ impl Session {
         let prefill = Instant::now();
         let mut logits = self.prefill(run, embeds, &keys)?;
         answer.timings.prefill_ms = millis(prefill);
-        let mut teller = Teller::new(run, &self.heads);
+        let spans = &run.inputs.image_spans;
+        let rollout = Rollout::new(spans, self.pictures.patch_attention()?);
+        let mut teller = Teller::new(run, &self.heads, rollout);
         let mut sampler = Sampler::new(run.options, &run.inputs.input_ids);
         let stops = stop_tokens(run.vlm, run.processor);
         let room = context_limit(run.vlm).saturating_sub(run.inputs.input_ids.len());
@@ -269,16 +271,16 @@ struct Run<'a> {
 struct Teller<'a> {
     stream: crate::processor::TextStream<'a>,
     words: WordFinder,
-    spans: Vec<ImageSpan>,
+    rollout: Rollout,
     trained: bool,
 }
 
 impl<'a> Teller<'a> {
-    fn new(run: &Run<'a>, heads: &EvidenceHeads) -> Teller<'a> {
+    fn new(run: &Run<'a>, heads: &EvidenceHeads, rollout: Rollout) -> Teller<'a> {
         Teller {
             stream: run.processor.tokenizer.stream(),
             words: WordFinder::new(heads),
-            spans: run.inputs.image_spans.clone(),
+            rollout,
             trained: heads.trained,
         }
     }
@@ -290,7 +292,8 @@ impl<'a> Teller<'a> {
         on_event: &mut dyn FnMut(Event),
     ) -> Result<(), Error> {
         let text = self.stream.push(token)?;
-        let evidence = self.words.look(row, &self.spans);
+        let row = row.map(|row| self.rollout.row(row));
+        let evidence = self.words.look(row, &self.rollout.spans);
         answer.text.push_str(&text);
         let step = Step { token, text, logprob, evidence };
         answer.steps.push(step.clone());
@@ -311,7 +314,7 @@ impl<'a> Teller<'a> {
             last.text.push_str(&rest);
         }
         if !self.trained {
-            self.words.judge_again(&mut answer.steps, &self.spans);
+            self.words.judge_again(&mut answer.steps, &self.rollout.spans);
             answer.words.clear();
         }
         for word in self.words.complete(&answer.text, &answer.steps, true) {

@@ -18,6 +18,7 @@ pub mod weights;
 pub mod dual_encoder;
 pub mod explain;
 pub mod generate;
+mod memory;
 pub mod processor;
 
 pub use config::Config;
@@ -25,6 +26,7 @@ pub use device::{DeviceChoice, choose};
 pub use dual_encoder::DualEncoder;
 pub use error::Error;
 pub use kernels::claim_cores;
+pub use memory::MemoryNeed;
 pub use model::kv_cache::KvCache;
 pub use model::{Mask, Positions, Vlm};
 pub use probe::{Probe, Rows};

@@ -22,6 +22,7 @@ pub mod kv_cache;
 pub mod language_model;
 mod packing;
 pub mod projector;
+pub mod q_former;
 pub mod region_encoder;
 pub mod towers;
 pub mod vision_encoder;
@@ -40,7 +41,7 @@ use kv_cache::KvCache;
 use language_model::LanguageModel;
 use loader::Loader;
 use nn::Compute;
-use projector::Projector;
+use projector::{Projected, Projector};
 use vision_encoder::VisionEncoder;
 
 /// Which keys a query may see.
@@ -79,6 +80,18 @@ impl Vlm {
     pub fn load(dir: &Path, device: &Device) -> Result<Vlm, Error> {
         let config = Config::load(dir)?;
         Self::from_tensors(&config, TensorMap::open(dir, device)?, Compute::F32)
+    }
+
+    /// Whether the weights of a model folder are whole and fit its `config.json`, unread.
+    ///
+    /// Errors: as [`Vlm::load`].
+    pub fn check(dir: &Path) -> Result<(), Error> {
+        let config = Config::load(dir)?;
+        let mut tensors = TensorMap::open(dir, &Device::Cpu)?;
+        let tied = family::of(&config).adopt(&config, &mut tensors);
+        let mut plan = Loader::new(tensors.dry(), Compute::F32).quantized(Quantization::Q8_0, None);
+        Self::build(&config, &mut plan, tied)?;
+        plan.finish()
     }
 
     /// As [`Vlm::load`] with weights packed as `quantization` says. The packed form is kept in
@@ -179,6 +192,9 @@ impl Vlm {
             return self.vision_encoder.forward(&real, None);
         }
         let layers = &self.config.vision_feature_layer;
+        if layers.is_empty() {
+            return self.vision_encoder.forward(pixel_values, None);
+        }
         let mut states = self.vision_encoder.hidden_states(pixel_values, layers)?;
         if self.config.vision_feature_select_strategy == crate::config::SelectStrategy::Default {
             for state in &mut states {
@@ -227,6 +243,16 @@ impl Vlm {
     /// `vision_features (N, P, D_v)` → `image_embeds (N, T_img, D)`; of pictures that keep their
     /// shape `(P, D_v)` → `(T_img, D · (1 + k))`
     pub fn project(&self, vision_features: &Tensor) -> Result<Tensor, Error> {
+        Ok(self.project_for(vision_features, &[])?.image_embeds)
+    }
+
+    /// The same for a question, `Inputs::qformer_input_ids`, which only InstructBLIP reads; and
+    /// what each token looked at, where it has no place of its own.
+    pub fn project_for(
+        &self,
+        vision_features: &Tensor,
+        qformer_input_ids: &[u32],
+    ) -> Result<Projected, Error> {
         let width = self.config.vision_feature_size();
         let (rank, expected) = match self.config.vision_config.dynamic {
             None => (3, format!("(N, P, {width})")),
@@ -237,7 +263,7 @@ impl Vlm {
             let (tensor, found) = ("vision_features", found.to_vec());
             return Err(Error::Shape { tensor, expected, found });
         }
-        self.projector.forward(vision_features)
+        self.projector.forward(vision_features, qformer_input_ids)
     }
 
     /// `pixel_values (N, C, S, S)` → `image_embeds (N, T_img, D)`, each tile for itself;

@@ -7,7 +7,7 @@
 
 pub mod chat;
 pub mod image;
-mod layout;
+pub(crate) mod layout;
 mod span;
 #[cfg(test)]
 mod tests;
@@ -24,6 +24,7 @@ pub use layout::Layout;
 pub use span::{ImageSpan, Packing, Visible};
 pub use tokenizer::{PaddedTexts, TextStream, TextTokenizer, Tokenizer};
 
+use crate::config::{ProjectorConfig, QFormerConfig};
 use crate::{Config, Error};
 use image::ImageSettings;
 
@@ -37,6 +38,9 @@ pub struct Inputs {
     pub pixel_values: Option<Tensor>,
     /// Which positions see which picture, one for each; empty where pictures become tokens.
     pub cross_attention_mask: Vec<Visible>,
+    /// (L,): the text in the Q-Former's tokens, which a picture's embeddings then depend on; empty
+    /// where no Q-Former reads it.
+    pub qformer_input_ids: Vec<u32>,
     /// Where the pictures' tokens are, which tiles they are made of and what they show.
     pub image_spans: Vec<ImageSpan>,
     /// Time, height and width of each token for multimodal rotary; `None` where tokens stand one
@@ -67,6 +71,8 @@ impl Inputs {
 #[derive(Clone)]
 pub struct Processor {
     pub tokenizer: Tokenizer,
+    /// Of the folder `qformer_tokenizer`, where the Q-Former reads the question (InstructBLIP).
+    pub qformer_tokenizer: Option<Tokenizer>,
     pub chat: ChatTemplate,
     pub images: ImageProcessor,
     pub layout: Layout,
@@ -78,10 +84,11 @@ impl Processor {
     /// Errors: a missing or wrong file, or a tokenizer of another model, by name.
     pub fn load(dir: &Path, config: &Config) -> Result<Processor, Error> {
         let tokenizer = Tokenizer::load(dir)?;
+        let qformer_tokenizer = qformer_tokenizer(dir, config)?;
         let layout = Layout::load(dir, config, &tokenizer)?;
         let chat = ChatTemplate::load(dir, &tokenizer, config.model_type)?;
         let images = ImageProcessor { settings: ImageSettings::load(dir, layout.image_kind())? };
-        let processor = Processor { tokenizer, chat, images, layout };
+        let processor = Processor { tokenizer, qformer_tokenizer, chat, images, layout };
         processor.layout.check_tiles(dir, &processor.images)?;
         Ok(processor)
     }
@@ -108,13 +115,20 @@ impl Processor {
         self.prepare_prompt(&self.chat.render(&messages)?, tiled)
     }
 
-    /// The same for a conversation that was rendered before, with a placeholder for each picture.
+    /// The same for a conversation that was rendered before, with a placeholder for each picture
+    /// where the family has them in the text.
     pub fn prepare_prompt(&self, rendered: &str, tiled: &[Tiles]) -> Result<Inputs, Error> {
-        let prompt = self.layout.expand(rendered, tiled)?;
+        let text = self.layout.expand(rendered, tiled)?;
+        let qformer_input_ids = match &self.qformer_tokenizer {
+            Some(tokenizer) => tokenizer.encode_with(&text, true)?,
+            None => Vec::new(),
+        };
         // A template that writes the first token itself must not get it twice.
         let bos = self.tokenizer.special("bos_token");
         let begins = bos.is_some_and(|bos| rendered.starts_with(bos));
-        let input_ids = self.tokenizer.encode_with(&prompt, !begins)?;
+        let mut input_ids = self.layout.before_text(tiled);
+        let prompt = self.layout.image_token.repeat(input_ids.len()) + &text;
+        input_ids.extend(self.tokenizer.encode_with(&text, !begins)?);
         let cross_attention_mask = self.layout.cross_attention_mask(&input_ids, tiled);
         let image_spans = self.layout.spans(&input_ids, tiled)?;
         let position_ids = self.layout.position_ids(input_ids.len(), &image_spans);
@@ -125,6 +139,7 @@ impl Processor {
             input_ids,
             pixel_values,
             cross_attention_mask,
+            qformer_input_ids,
             image_spans,
             position_ids,
             prompt,
@@ -137,4 +152,23 @@ impl Processor {
         let pixel_values = self.images.pixel_values(&tiles.iter().collect::<Vec<_>>())?;
         Ok((pixel_values, tiles))
     }
+}
+
+/// The Q-Former's own tokenizer, where it reads text.
+fn qformer_tokenizer(dir: &Path, config: &Config) -> Result<Option<Tokenizer>, Error> {
+    let ProjectorConfig::QFormer(QFormerConfig { text: Some(text), .. }) = &config.projector else {
+        return Ok(None);
+    };
+    let dir = dir.join("qformer_tokenizer");
+    let tokenizer = Tokenizer::load(&dir)?;
+    let (have, fit) = (tokenizer.vocab_size(), text.vocab_size);
+    if have > fit {
+        let message = format!(
+            "has {have} tokens, but the Q-Former knows {fit}; \
+             take the tokenizer.json that came with these weights"
+        );
+        let file = dir.join("tokenizer.json").display().to_string();
+        return Err(Error::Processor { file, message });
+    }
+    Ok(Some(tokenizer))
 }

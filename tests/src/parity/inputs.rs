@@ -15,6 +15,11 @@ fn prompts_and_ids_equal_the_reference() {
         assert_eq!(rendered, case.prompt, "{}", case.name);
         let inputs = processor.prepare(&case.messages, &case.images).expect(&case.name);
         assert_eq!(inputs.input_ids, case.ids("input_ids"), "{}", case.name);
+        assert_eq!(inputs.qformer_input_ids.is_empty(), processor.qformer_tokenizer.is_none());
+        if processor.qformer_tokenizer.is_some() {
+            let expected = case.ids("qformer_input_ids");
+            assert_eq!(inputs.qformer_input_ids, expected, "{}", case.name);
+        }
     }
 }
 
@@ -49,23 +54,36 @@ fn spans_cover_the_picture_tokens() {
         assert_eq!(covered, n_tokens, "{}", case.name);
         for span in spans {
             assert!(span.image < case.images.len(), "{}", case.name);
+            if has_tokens {
+                let mut ids = inputs.input_ids[span.tokens.clone()].iter();
+                assert!(ids.all(|id| *id == image_token), "{}", case.name);
+            }
+            let span = &shown(span);
             let n_cells = (span.grid.0 * span.grid.1) as i64;
             let n_blank = match span.packing {
                 Packing::Patches { .. } => 0,
                 Packing::Tile { newline } => usize::from(newline),
                 Packing::Mosaic { .. } => span.grid.0,
                 Packing::CrossAttention { row_len, .. } => row_len * row_len - n_cells as usize,
+                Packing::Queries => unreachable!("queries show what their patches show"),
             };
             let n_shown = (span.tokens.len() - n_blank) as i64;
             assert_eq!(n_shown + span.first_cell, n_cells, "{}", case.name);
             let blank = (0..span.tokens.len()).filter(|i| span.pixel_box(*i).is_none()).count();
             assert_eq!(blank, n_blank, "{}", case.name);
-            if has_tokens {
-                let mut ids = inputs.input_ids[span.tokens.clone()].iter();
-                assert!(ids.all(|id| *id == image_token), "{}", case.name);
-            }
         }
     }
+}
+
+/// The span; for queries, which all show the whole picture, that of the patches they look at.
+fn shown(span: &ImageSpan) -> ImageSpan {
+    if span.packing != Packing::Queries {
+        return span.clone();
+    }
+    for i in 0..span.tokens.len() {
+        assert_eq!((span.cell(i), span.pixel_box(i)), (None, Some(span.source)));
+    }
+    span.patches(0)
 }
 
 /// In a picture whose colours say where they are, what a token is made of has the colours of the
@@ -85,6 +103,7 @@ fn a_token_shows_what_it_is_made_of() {
             let inputs = processor.prepare(&[Message::user(1, "What?")], &[picture]).expect("ok");
             for span in &inputs.image_spans {
                 let own: Vec<Tile> = tiles.by_ref().take(span.n_tiles()).collect();
+                let span = &shown(span);
                 for i in 0..span.tokens.len() {
                     let Some(cell) = span.cell(i) else { continue };
                     let [x0, y0, x1, y1] = span.pixel_box(i).expect("a cell shows something");
@@ -113,7 +132,9 @@ fn pixel(
     let (width, height) = tiles[0].pixels.dimensions();
     let whole = (n_patches, n_patches);
     let (n_tiles, kept, shown, n_cells) = match span.packing {
-        Packing::Tile { .. } | Packing::Patches { .. } => ((1, 1), span.grid, span.grid, span.grid),
+        Packing::Tile { .. } | Packing::Patches { .. } | Packing::Queries => {
+            ((1, 1), span.grid, span.grid, span.grid)
+        }
         Packing::Mosaic { tiles, kept } => (tiles, kept, span.grid, whole),
         Packing::CrossAttention { .. } => ((1, 1), whole, whole, whole),
     };

@@ -3,7 +3,10 @@
 
 use eval::parity::{Held, hold};
 
-use super::fixture;
+use candle_core::Device;
+use vlm::Vlm;
+
+use super::fixture::{self, Fixture};
 
 #[test]
 fn every_case_equals_the_reference() {
@@ -13,6 +16,23 @@ fn every_case_equals_the_reference() {
         assert!(held.holds(), "{held:?}");
         assert_eq!((held.deviations.len(), held.greedy_equal), (4, 32), "{held:?}");
         assert!(held.largest_step.expect("steps") < 0.01, "{held:?}");
+    }
+}
+
+/// What a Q-Former's queries looked at, through which evidence is led back to patches.
+#[test]
+fn queries_look_where_the_reference_looks() {
+    let q_former = |case: &Fixture| case.name.contains("blip");
+    for case in fixture::all().into_iter().filter(q_former) {
+        let vlm = Vlm::load(&case.dir, &Device::Cpu).expect(&case.name);
+        let ids = match case.name.contains("instruct") {
+            true => case.ids("qformer_input_ids"),
+            false => Vec::new(),
+        };
+        let projected = vlm.project_for(&case.floats("vision_features"), &ids).expect(&case.name);
+        case.assert_close("image_embeds", &projected.image_embeds, 1e-4);
+        let looked = projected.patch_attention.expect("what the queries looked at");
+        case.assert_close("patch_attention", &looked, 1e-4);
     }
 }
 

@@ -50,7 +50,7 @@ fn a_batch_is_its_members_alone() {
         let texts = [texts, texts].concat();
         let together = rows(&dual_encoder.encode_texts(&texts).expect("texts"));
         for (text, row) in texts.iter().zip(&together) {
-            let alone = rows(&dual_encoder.encode_texts(&[text]).expect("a text"));
+            let alone = rows(&dual_encoder.encode_texts(&[*text]).expect("a text"));
             assert_near(&alone[0], row, &case.name);
             let length = row.iter().map(|x| x * x).sum::<f32>().sqrt();
             assert!((length - 1.0).abs() < 1e-5, "{}: length {length}", case.name);

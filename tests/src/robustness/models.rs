@@ -17,8 +17,14 @@ fn fixture(name: &str) -> PathBuf {
 
 /// A copy of the good checkpoint that may be broken.
 fn copy() -> TempDir {
+    copy_of("llava-clip-llama")
+}
+
+/// The files of a fixture, without its folders.
+fn copy_of(name: &str) -> TempDir {
     let folder = tempfile::tempdir().expect("a temporary folder");
-    for entry in std::fs::read_dir(fixture("llava-clip-llama")).expect("the fixture").flatten() {
+    let entries = std::fs::read_dir(fixture(name)).expect("the fixture").flatten();
+    for entry in entries.filter(|entry| entry.path().is_file()) {
         std::fs::copy(entry.path(), folder.path().join(entry.file_name())).expect("a copy");
     }
     folder
@@ -135,4 +141,55 @@ fn a_prompt_longer_than_the_context_is_refused_and_the_session_lives() {
     let error = ask("what is this ".repeat(20_000)).expect_err("too long a prompt");
     assert!(matches!(error, Error::ContextOverflow { .. }), "{error}");
     ask("what is this".into()).expect("the session answers again");
+}
+
+/// BLIP-2's parts under the names that other versions of transformers write, and with a tied head
+/// written twice.
+#[test]
+fn other_names_of_the_same_tensors_are_read() {
+    for (name, head) in [("blip-2-opt", None), ("instructblip-llama", Some("lm_head.weight"))] {
+        let folder = copy_of(name);
+        let tensors = candle_core::safetensors::load(weights(&folder), &Device::Cpu).expect("good");
+        let renamed = tensors.into_iter().map(|(name, tensor)| {
+            let name = match name.strip_prefix("language_model.") {
+                Some("lm_head.weight") => "lm_head.weight".to_owned(),
+                Some(rest) => format!("model.language_model.{}", rest.replacen("model.", "", 1)),
+                None => format!("model.{name}"),
+            };
+            (name, tensor)
+        });
+        let renamed: HashMap<String, Tensor> = renamed.collect();
+        assert_eq!(head.is_some(), renamed.contains_key("lm_head.weight"), "{name}");
+        candle_core::safetensors::save(&renamed, weights(&folder)).expect("written weights");
+        Vlm::load(folder.path(), &Device::Cpu).expect(name);
+    }
+}
+
+#[test]
+fn what_a_q_former_cannot_read_is_told() {
+    let dir = fixture("instructblip-llama");
+    let config = Config::load(&dir).expect("a good config");
+    let vlm = Vlm::load(&dir, &Device::Cpu).expect("a good model");
+    let features = Tensor::zeros((1, 17, 16), DType::F32, &Device::Cpu).expect("features");
+    let project = |ids: &[u32]| {
+        let projected = vlm.project_for(&features, ids);
+        projected.err().expect("a wrong question was accepted").to_string()
+    };
+    for (ids, expected) in [
+        (&[][..], "qformer_input_ids"),
+        (&[5; 49], "49 tokens do not fit into the model's context of 48"),
+        (&[5, 4000], "token id 4000"),
+    ] {
+        let message = project(ids);
+        assert!(message.contains(expected), "{message}");
+    }
+    // The folder of the Q-Former's own tokenizer was not downloaded.
+    let folder = copy_of("instructblip-llama");
+    let error = Processor::load(folder.path(), &config).err().expect("no tokenizer").to_string();
+    assert!(error.contains("qformer_tokenizer"), "{error}");
+    let tokenizer = folder.path().join("qformer_tokenizer");
+    std::fs::create_dir(&tokenizer).expect("a folder");
+    std::fs::copy(dir.join("tokenizer.json"), tokenizer.join("tokenizer.json")).expect("a copy");
+    let error = Processor::load(folder.path(), &config).err().expect("another's").to_string();
+    assert!(error.contains("the Q-Former knows 108"), "{error}");
 }

@@ -87,6 +87,15 @@ export type AskRequest = { chat: number, question: string,
 images: Array<number>, options?: AskOptions, };
 
 /**
+ * A file that is not as it was when it was fetched.
+ */
+export type BrokenFile = { path: string, 
+/**
+ * Such as "is missing".
+ */
+what: string, };
+
+/**
  * A conversation.
  */
 export type Chat = { id: number, 
@@ -141,6 +150,36 @@ score: number,
  * The region in plain words, such as "top left".
  */
 words: string, heatmap: HeatmapView, };
+
+/**
+ * Whether a model fits into this machine's memory.
+ */
+export type Fit = { 
+/**
+ * Bytes with a picture of 512 x 512 pixels: weights as they are held now, vision tower, image
+ * tokens and the cache they fill.
+ */
+needs: number, 
+/**
+ * Bytes free on this machine.
+ */
+free: number, verdict: Verdict, 
+/**
+ * How its weights would be held.
+ */
+quantization: Quantization, 
+/**
+ * From the checkpoint's own settings, not only from its number of weights.
+ */
+exact: boolean, 
+/**
+ * Tokens that the picture becomes, where that is known.
+ */
+imageTokens: number | null, 
+/**
+ * All of it in one sentence.
+ */
+words: string, };
 
 /**
  * One way of holding the weights. Figures are absent until they are measured.
@@ -213,6 +252,132 @@ tiles: Array<Tile>,
  * True for the picture that comes with the program.
  */
 example: boolean, };
+
+/**
+ * Changes to them; what is absent stays.
+ */
+export type LibraryChange = { 
+/**
+ * Empty for the usual one.
+ */
+folder?: string, mirror?: string, proxy?: string, offline?: boolean, 
+/**
+ * Empty to forget it.
+ */
+token?: string, };
+
+/**
+ * One model that can be got, or is there.
+ */
+export type LibraryModel = { name: string, 
+/**
+ * `owner/name`; absent for an imported one.
+ */
+repo: string | null, 
+/**
+ * Such as "SmolVLM"; empty where it is not known.
+ */
+family: string, 
+/**
+ * Number of weights, rounded.
+ */
+parameters: number | null, licence: string, 
+/**
+ * Its terms must be accepted on its page, and a token set.
+ */
+gated: boolean, 
+/**
+ * What it is good at, one short phrase each.
+ */
+goodAt: Array<string>, 
+/**
+ * Bytes of its files, where they are known.
+ */
+bytes: number | null, 
+/**
+ * Whether this version can use it.
+ */
+supported: boolean, 
+/**
+ * It answers questions; others compare pictures with words.
+ */
+answers: boolean, 
+/**
+ * Whether it fits into memory, where its size is known.
+ */
+fit: Fit | null, state: LibraryState, };
+
+/**
+ * How models are got. What is empty is as the environment has it, else as usual.
+ */
+export type LibrarySettings = { 
+/**
+ * The folder that models are kept in.
+ */
+folder: string, 
+/**
+ * Address of a mirror of the Hub.
+ */
+mirror: string, 
+/**
+ * Address of a proxy.
+ */
+proxy: string, offline: boolean, 
+/**
+ * An access token is set; it is never shown.
+ */
+hasToken: boolean, };
+
+/**
+ * Where a model stands.
+ */
+export type LibraryState = { "type": "available" } | { "type": "busy" } & Transfer | { "type": "paused", done: number, all: number, } | { "type": "installed", 
+/**
+ * What is to be opened.
+ */
+folder: string, 
+/**
+ * It answers now.
+ */
+current: boolean, 
+/**
+ * The user's own folder, which stays where it is.
+ */
+registered: boolean, 
+/**
+ * Every file is there in its length.
+ */
+whole: boolean, 
+/**
+ * It can be mended from where it came from.
+ */
+repairable: boolean, };
+
+/**
+ * The models' page.
+ */
+export type LibraryView = { 
+/**
+ * Known ones in the order of the catalogue, then what else is there.
+ */
+models: Array<LibraryModel>, settings: LibrarySettings, 
+/**
+ * Bytes that the disk of the models' folder has left; absent where it does not say.
+ */
+diskFree: number | null, };
+
+/**
+ * What a download would be, asked of the server.
+ */
+export type Look = { name: string, repo: string, 
+/**
+ * Bytes of all files, and of those that are there already.
+ */
+bytes: number, done: number, nFiles: number, licence: string, fit: Fit, 
+/**
+ * Bytes that the disk has left; absent where it does not say.
+ */
+diskFree: number | null, };
 
 /**
  * What a format lost against the unquantised model.
@@ -390,6 +555,38 @@ prefillMs: number,
  * From the question to the first token.
  */
 firstTokenMs: number, decodeTokensPerSecond: number, };
+
+/**
+ * How far a download, a copy or a verification is.
+ */
+export type Transfer = { phase: TransferPhase, 
+/**
+ * The file at hand.
+ */
+file: string, 
+/**
+ * Bytes done and to do.
+ */
+done: number, all: number, bytesPerSecond: number, secondsLeft: number | null, };
+
+/**
+ * What is being done.
+ */
+export type TransferPhase = "asking" | "downloading" | "waiting" | "verifying" | "copying";
+
+/**
+ * How a need and a machine go together.
+ */
+export type Verdict = "fits" | "tight" | "tooBig";
+
+/**
+ * What a verification found.
+ */
+export type Verified = { nFiles: number, 
+/**
+ * What was broken; mended by now where that was asked for.
+ */
+broken: Array<BrokenFile>, repaired: boolean, };
 
 /**
  * A word of an answer: the unit that is hovered.

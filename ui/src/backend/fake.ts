@@ -1,8 +1,9 @@
 /**
  * A scripted application for looking at every state of the window in an ordinary browser and for
  * tests, by `?scene=`: empty, loading, model-failed, first, busy, full, failed, two, seen, model,
- * unmeasured, refused. Not in the window.
+ * unmeasured, refused, and those of the models' page. Not in the window.
  */
+import { fakeLibrary } from "./fake-library.ts";
 import type { AskEvent, AskRequest, Backend, ImageRef, Start, Word } from "./index.ts";
 import type {
   ApiError,
@@ -310,6 +311,7 @@ export function fake(query: URLSearchParams, paceMs = 90): FakeBackend {
   });
 
   return {
+    ...fakeLibrary(scene, pause),
     asked,
     get cancelled() {
       return cancelled;
@@ -384,8 +386,13 @@ export async function act(query: URLSearchParams): Promise<void> {
   if (scene === "seen") {
     document.querySelectorAll<HTMLElement>(".views button")[1]?.click();
   }
-  if (["model", "unmeasured"].includes(scene ?? ""))
+  const page = scene === "get" || scene === "offline";
+  if (["model", "unmeasured"].includes(scene ?? "") || page)
     document.querySelector<HTMLElement>("[data-testid=model]")?.click();
+  if (page) {
+    await after(100);
+    document.querySelector<HTMLElement>("[data-testid=tab-get]")?.click();
+  }
   if (!["busy", "full", "failed", "two"].includes(scene ?? "")) return;
   document.querySelector<HTMLElement>("[data-testid=suggestion]")?.click();
   const word = query.get("word");

@@ -7,11 +7,17 @@ import type {
   AskEvent,
   AskRequest,
   ImageRef,
+  LibraryChange,
+  LibrarySettings,
+  LibraryView,
+  Look,
   ModelCard,
   ModelRef,
   Progress,
   Quantization,
   QuantizationCard,
+  Transfer,
+  Verified,
 } from "./bindings";
 
 export type * from "./bindings";
@@ -42,6 +48,26 @@ export interface Backend {
   /** Measures what they cost, in minutes, beside the model that answers. */
   measureQuantization(on: (progress: Progress) => void): Promise<QuantizationCard>;
   cancelMeasuring(): Promise<void>;
+  /** The models that can be got and those that are there, without asking any server. */
+  library(): Promise<LibraryView>;
+  /** Asks the server what a download would bring and need. */
+  lookModel(name: string): Promise<Look>;
+  /** Downloads a model, on from where it stopped; settles with what is to be opened. */
+  pullModel(name: string, on: (transfer: Transfer) => void): Promise<string>;
+  /** Stops what is being done with a model; what has arrived is kept. */
+  stopModel(name: string): Promise<void>;
+  verifyModel(
+    name: string,
+    repair: boolean,
+    on: (transfer: Transfer) => void,
+  ): Promise<Verified>;
+  /** Removes a model or what has arrived of it; settles with the files that stayed. */
+  removeModel(name: string): Promise<string[]>;
+  /** Lets the user choose a model of their own; null when they closed the dialog. */
+  pickImport(copy: boolean): Promise<string | null>;
+  setLibrary(change: LibraryChange): Promise<LibrarySettings>;
+  /** Lets the user choose where models are kept; null when they closed the dialog. */
+  pickModelsFolder(): Promise<LibrarySettings | null>;
   /** Lets the user choose pictures in the system's dialog. */
   pickImages(): Promise<Attached>;
   /** A pasted or chosen file. */

@@ -5,7 +5,7 @@
 import { Channel, convertFileSrc, invoke } from "@tauri-apps/api/core";
 import { getCurrentWebview } from "@tauri-apps/api/webview";
 import type { Attached, Backend } from "./index.ts";
-import type { AskEvent, Progress } from "./bindings";
+import type { AskEvent, Progress, Transfer } from "./bindings";
 
 export const tauri: Backend = {
   state: () => invoke("state"),
@@ -18,6 +18,16 @@ export const tauri: Backend = {
   measureQuantization: (on) =>
     invoke("measure_quantization", { onEvent: new Channel<Progress>(on) }),
   cancelMeasuring: () => invoke("cancel_measuring"),
+  library: () => invoke("library"),
+  lookModel: (name) => invoke("look_model", { name }),
+  pullModel: (name, on) => invoke("pull_model", { name, onEvent: new Channel<Transfer>(on) }),
+  stopModel: (name) => invoke("stop_model", { name }),
+  verifyModel: (name, repair, on) =>
+    invoke("verify_model", { name, repair, onEvent: new Channel<Transfer>(on) }),
+  removeModel: (name) => invoke("remove_model", { name }),
+  pickImport: (copy) => invoke("pick_import", { copy }),
+  setLibrary: (change) => invoke("set_library", { change }),
+  pickModelsFolder: () => invoke("pick_models_folder"),
   pickImages: () => invoke("pick_images"),
   attach: async (file) =>
     invoke("attach_bytes", new Uint8Array(await file.arrayBuffer()), {

@@ -12,7 +12,8 @@ const EDGES: &[(&str, &[&str])] = &[
     ("train", &["kernels", "vlm", "scenes"]),
     ("eval", &["vlm", "scenes"]),
     ("bench", &["kernels", "vlm", "train", "eval"]),
-    ("app", &["vlm", "scenes", "train", "eval"]),
+    ("hub", &[]),
+    ("app", &["vlm", "scenes", "train", "eval", "hub"]),
     ("sightline", &["app", "vlm", "scenes", "train", "eval", "bench"]),
     ("sightline-app", &["app"]),
     ("tests", &["kernels", "vlm", "scenes", "train", "eval", "app"]),
@@ -24,6 +25,7 @@ const RESERVED: &[(&str, &[&str])] = &[
     ("tauri", &["sightline-app"]),
     ("rfd", &["sightline-app"]),
     ("tokio", &["sightline-app", "sightline"]),
+    ("ureq", &["hub"]),
     ("anyhow", &["sightline", "xtask", "tests"]),
 ];
 

@@ -14,7 +14,7 @@ use crate::api::{
     QuantizationCard,
 };
 use crate::failure::{api_error, failure};
-use crate::settings::{self, Settings};
+use crate::settings;
 
 use super::{App, lock, no_model};
 
@@ -25,7 +25,7 @@ impl App {
         let folder = lock(&self.shared.model).folder.clone().ok_or_else(no_model)?;
         let card = self.replace(&folder, quantization.into())?;
         if let Some(path) = &self.shared.settings {
-            settings::write(path, &Settings { quantization: quantization.into() });
+            settings::change(path, |settings| settings.quantization = quantization.into());
         }
         Ok(card)
     }

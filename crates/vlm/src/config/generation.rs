@@ -31,7 +31,7 @@ impl GenerationConfig {
         let text = fields.object("text_config")?;
         let decoder = text.str("model_type", fields.str("model_type", "llama")?)?;
         let default = match decoder {
-            "mllama_text_model" => vec![128_001],
+            "mllama" | "mllama_text_model" => vec![128_001],
             qwen if qwen.starts_with("qwen") => Vec::new(),
             _ => vec![2],
         };

@@ -2,7 +2,9 @@
 
 use serde_json::json;
 
-use super::{Config, ModelType, ProjectorConfig, SelectStrategy, VisionKind};
+use super::{
+    Config, ModelType, ProjectorConfig, QFormerText, SelectStrategy, TextKind, VisionKind,
+};
 
 #[test]
 fn missing_keys_take_the_family_defaults() {
@@ -122,6 +124,43 @@ fn cross_attention_has_the_defaults_of_llama_3_2_vision() {
 }
 
 #[test]
+fn q_formers_have_the_defaults_of_their_family() {
+    // As Salesforce/blip2-opt-2.7b has them.
+    let blip_2 = json!({
+        "model_type": "blip-2", "image_token_index": 50265, "num_query_tokens": 32,
+        "qformer_config": {"model_type": "blip_2_qformer"},
+        "text_config": {"model_type": "opt", "hidden_size": 2560, "ffn_dim": 10240,
+                        "num_attention_heads": 32, "num_hidden_layers": 32, "vocab_size": 50304,
+                        "word_embed_proj_dim": 2560, "eos_token_id": 50118},
+        "vision_config": {"model_type": "blip_2_vision_model"},
+    });
+    let config = Config::from_json(&blip_2).expect("BLIP-2");
+    let vision = &config.vision_config;
+    assert_eq!(
+        (vision.kind, vision.hidden_size, vision.n_positions()),
+        (VisionKind::Blip, 1408, 257)
+    );
+    assert_eq!((config.tokens_per_tile(), config.image_token_id), (32, 50265));
+    let text = &config.text_config;
+    assert_eq!((text.kind, text.head_dim, text.intermediate_size), (TextKind::Opt, 80, 10240));
+    assert!(text.tie_word_embeddings && text.qkv_bias);
+    assert_eq!(config.generation.eos_token_ids, [50118], "the end of the line");
+    let ProjectorConfig::QFormer(q_former) = &config.projector else { panic!("no Q-Former") };
+    assert_eq!((q_former.hidden_size, q_former.num_hidden_layers, q_former.text), (768, 12, None));
+    let looking = (0..12).filter(|i| q_former.has_cross_attention(*i)).count();
+    assert_eq!(looking, 6);
+
+    let instruct_blip = json!({
+        "model_type": "instructblip", "image_token_index": 32000,
+        "qformer_config": {"vocab_size": 30523}, "text_config": {"model_type": "llama"},
+    });
+    let config = Config::from_json(&instruct_blip).expect("InstructBLIP");
+    let ProjectorConfig::QFormer(q_former) = &config.projector else { panic!("no Q-Former") };
+    let text = QFormerText { vocab_size: 30523, max_position_embeddings: 512 };
+    assert_eq!((q_former.text, config.text_config.kind), (Some(text), TextKind::Llama));
+}
+
+#[test]
 fn generation_settings_alone_say_where_to_stop() {
     let llava = json!({
         "model_type": "llava", "eos_token_id": 7,
@@ -177,6 +216,27 @@ fn wrong_values_name_their_key() {
         (
             json!({"model_type": "qwen3_vl", "vision_config": {"deepstack_visual_indexes": [99]}}),
             "vision_config.deepstack_visual_indexes",
+        ),
+        (json!({"model_type": "blip-2"}), "image_token_index"),
+        (
+            json!({"model_type": "blip-2", "image_token_index": 5,
+                   "text_config": {"model_type": "t5"}}),
+            "`text_config.model_type` is `t5`",
+        ),
+        (
+            json!({"model_type": "blip-2", "image_token_index": 5,
+                   "text_config": {"do_layer_norm_before": false}}),
+            "text_config.do_layer_norm_before",
+        ),
+        (
+            json!({"model_type": "blip-2", "image_token_index": 5,
+                   "text_config": {"word_embed_proj_dim": 512, "hidden_size": 1024}}),
+            "text_config.word_embed_proj_dim",
+        ),
+        (
+            json!({"model_type": "blip-2", "image_token_index": 5,
+                   "qformer_config": {"use_qformer_text_input": true}}),
+            "qformer_config.use_qformer_text_input",
         ),
         (
             json!({"model_type": "llava_next", "image_grid_pinpoints": [[336, 500]]}),

@@ -1,4 +1,4 @@
-//! `text_config`: the decoder's sizes, for Llama, Qwen2 and Mistral, and what those of Qwen-VL
+//! `text_config`: the decoder's sizes, for Llama, Qwen2, Mistral and OPT, and what those of Qwen-VL
 //! (`qwen_vl`) and Llama-3.2-Vision (`mllama`) add.
 //!
 //! Defaults are those of transformers 4.57.1. It does not know the layers themselves.
@@ -38,9 +38,19 @@ pub struct MultimodalRotary {
     pub interleaved: bool,
 }
 
+/// Which published architecture the decoder follows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TextKind {
+    /// Root-mean-square norms, rotary positions, a gated MLP: Llama, Qwen2 and Mistral.
+    Llama,
+    /// Layer norms, learned positions, a plain MLP, biases throughout (`OPTDecoder`).
+    Opt,
+}
+
 /// Sizes of the language model, named as in `text_config`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TextConfig {
+    pub kind: TextKind,
     pub vocab_size: usize,
     pub hidden_size: usize,
     pub intermediate_size: usize,
@@ -50,6 +60,7 @@ pub struct TextConfig {
     pub head_dim: usize,
     pub hidden_act: Activation,
     pub max_position_embeddings: usize,
+    /// Of every norm, layer norms too.
     pub rms_norm_eps: f64,
     pub rope_theta: f64,
     pub rope_scaling: RopeScaling,
@@ -86,11 +97,12 @@ impl TextConfig {
             "qwen2" => config.become_qwen2(&fields)?,
             "mistral" => config.become_mistral(&fields)?,
             "mllama_text_model" => config.become_mllama(&fields)?,
+            "opt" => config.become_opt(&fields)?,
             found => {
                 return Err(unsupported(
                     &fields.path("model_type"),
                     found,
-                    "llama, qwen2, mistral, mllama_text_model",
+                    "llama, qwen2, mistral, opt, mllama_text_model",
                 ));
             }
         }
@@ -125,6 +137,7 @@ impl TextConfig {
         let head_dim = fields.opt_usize("head_dim")?.unwrap_or(hidden_size / num_attention_heads);
         let attention_bias = fields.bool("attention_bias", false)?;
         Ok(TextConfig {
+            kind: TextKind::Llama,
             vocab_size: fields.size("vocab_size", 32_000)?,
             hidden_size,
             intermediate_size: fields.size("intermediate_size", 11_008)?,
@@ -174,6 +187,54 @@ impl TextConfig {
         let named = fields.names("sliding_window");
         let window = fields.opt_usize("sliding_window")?;
         self.sliding_window = if named { window } else { Some(4096) };
+        Ok(())
+    }
+
+    /// OPT as BLIP-2 has it: of the switches of `OPTConfig` those that the 350M model alone uses
+    /// are refused. With another embedding size the reference would lay pictures over words.
+    fn become_opt(&mut self, fields: &Fields) -> Result<(), Error> {
+        let switches = [
+            ("do_layer_norm_before", true),
+            ("_remove_final_layer_norm", false),
+            ("enable_bias", true),
+            ("layer_norm_elementwise_affine", true),
+        ];
+        for (key, supported) in switches {
+            let found = fields.bool(key, supported)?;
+            if found != supported {
+                let (found, supported) = (found.to_string(), supported.to_string());
+                return Err(unsupported(&fields.path(key), &found, &supported));
+            }
+        }
+        let hidden_size = fields.size("hidden_size", 768)?;
+        let embedded = fields.size("word_embed_proj_dim", hidden_size)?;
+        if embedded != hidden_size {
+            let (key, supported) = (fields.path("word_embed_proj_dim"), hidden_size.to_string());
+            return Err(unsupported(&key, &embedded.to_string(), &supported));
+        }
+        let heads = fields.size("num_attention_heads", 12)?;
+        *self = TextConfig {
+            kind: TextKind::Opt,
+            vocab_size: fields.size("vocab_size", 50_272)?,
+            hidden_size,
+            intermediate_size: fields.size("ffn_dim", 3072)?,
+            num_hidden_layers: fields.size("num_hidden_layers", 12)?,
+            num_attention_heads: heads,
+            num_key_value_heads: heads,
+            head_dim: hidden_size / heads,
+            hidden_act: fields.activation("activation_function", "relu")?,
+            max_position_embeddings: fields.size("max_position_embeddings", 2048)?,
+            rms_norm_eps: 1e-5,
+            qkv_bias: true,
+            o_bias: true,
+            mlp_bias: true,
+            tie_word_embeddings: fields.bool("tie_word_embeddings", true)?,
+            ..self.clone()
+        };
+        if heads * self.head_dim != hidden_size {
+            let message = format!("{hidden_size} is not a multiple of {heads} heads");
+            return Err(Error::config(fields.path("hidden_size"), message));
+        }
         Ok(())
     }
 

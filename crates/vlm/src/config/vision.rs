@@ -1,5 +1,6 @@
-//! `vision_config`: the vision encoder's sizes, for CLIP, SigLIP and Idefics3/SmolVLM towers, and
-//! what those of Qwen-VL (`qwen_vl`) and Llama-3.2-Vision (`mllama`) add.
+//! `vision_config`: the vision encoder's sizes, for CLIP, SigLIP, Idefics3/SmolVLM and BLIP-2
+//! towers, and what those of Qwen-VL (`qwen_vl`) and Llama-3.2-Vision
+//! (`mllama`) add.
 //!
 //! Defaults are those of transformers 4.57.1, which differ between them. It does not know
 //! how images become `pixel_values`.
@@ -23,6 +24,8 @@ pub enum VisionKind {
     /// CLIP whose positions depend on the canvas, with layers between tiles
     /// (`MllamaVisionModel`).
     Mllama,
+    /// Class token, patch bias, queries, keys and values in one matrix (`Blip2VisionModel`).
+    Blip,
     /// Pictures of any shape; LayerNorm (`Qwen2VisionTransformerPretrainedModel`).
     Qwen2Vl,
     /// The same with RMS norm, a gated MLP and windows
@@ -147,6 +150,19 @@ const MLLAMA: Defaults = Defaults {
     layer_norm_eps: 1e-5,
 };
 
+/// EVA-CLIP's ViT-g.
+const BLIP: Defaults = Defaults {
+    kind: VisionKind::Blip,
+    hidden_size: 1408,
+    intermediate_size: 6144,
+    num_hidden_layers: 39,
+    num_attention_heads: 16,
+    image_size: 224,
+    patch_size: 14,
+    hidden_act: "gelu",
+    layer_norm_eps: 1e-6,
+};
+
 impl VisionConfig {
     /// The tower of an Idefics3 or SmolVLM model, whatever its `model_type` says.
     pub(crate) fn idefics3(fields: &Fields) -> Result<Self, Error> {
@@ -206,19 +222,28 @@ impl VisionConfig {
         Ok(VisionConfig { tiles: Some(tiles), ..Self::read(fields, &default)? })
     }
 
+    /// The tower of a BLIP-2 or InstructBLIP model.
+    pub(crate) fn blip(fields: &Fields) -> Result<Self, Error> {
+        let fields = fields.object("vision_config")?;
+        if !fields.bool("qkv_bias", true)? {
+            return Err(unsupported(&fields.path("qkv_bias"), "false", "true"));
+        }
+        Self::read(&fields, &BLIP)
+    }
+
+    /// Whether a class token stands before the patches.
+    pub fn has_class_token(&self) -> bool {
+        matches!(self.kind, VisionKind::Clip | VisionKind::Blip | VisionKind::Mllama)
+    }
+
     /// Patches along one side of an `image_size` square.
     pub fn patches_per_side(&self) -> usize {
         self.image_size / self.patch_size
     }
 
-    /// Rows of the position embedding: the patches, and the class token where there is one.
+    /// Rows of the position embedding: the patches, and a class token.
     pub fn n_positions(&self) -> usize {
         self.patches_per_side().pow(2) + usize::from(self.has_class_token())
-    }
-
-    /// Whether the first position is a class token.
-    pub fn has_class_token(&self) -> bool {
-        matches!(self.kind, VisionKind::Clip | VisionKind::Mllama)
     }
 
     pub fn head_dim(&self) -> usize {

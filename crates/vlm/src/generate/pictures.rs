@@ -1,11 +1,16 @@
 //! The pictures of a conversation: known by content, encoded once.
 //!
-//! Shapes: `N` tiles, `T_img` embeddings of a tile, `D` hidden size, `k` deepstack layers.
+//!
+//! Where their embeddings also depend on the question (InstructBLIP), another question projects
+//! them anew, but the vision encoder sees them once.
+//!
+//! Shapes: `N` tiles, `P` patches, `T_img` embeddings of a tile, `D` hidden size, `k` deepstack
+//! layers.
 
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-use candle_core::Tensor;
+use candle_core::{DType, Tensor};
 use image::RgbImage;
 
 use super::Cancel;
@@ -16,42 +21,65 @@ use crate::{Error, KvCache, Vlm};
 /// its shape, or whose tiles see each other, is encoded whole.
 const TILES_AT_ONCE: usize = 4;
 
-/// Encoded pictures by the hash of their content and of how they were laid out.
+/// Encoded pictures by the hash of all that they depend on.
 #[derive(Default)]
 pub(super) struct Pictures {
-    /// `(tokens, D · (1 + k))` of each picture: those of its spans in order; its cross-attention
-    /// states where it becomes no tokens.
-    encoded: HashMap<u64, Tensor>,
-    /// The hash of each picture of the current prompt.
-    current: Vec<u64>,
-    /// The hash of each picture that the cache's cross-attention states are of.
+    encoded: HashMap<u64, Encoded>,
+    /// Vision features of the tiles from the n-th on of a picture, by its hash and n; only where
+    /// their projection also depends on the question.
+    features: HashMap<(u64, usize), Tensor>,
+    /// The hashes of each picture of the current prompt.
+    current: Vec<Hashes>,
+    /// Those of the pictures that the cache's cross-attention states are of.
     looked_at: Vec<u64>,
+}
+
+/// What is in the prompt for a picture.
+struct Encoded {
+    /// `(tokens, D · (1 + k))`: those of its spans in order; its cross-attention states
+    /// where it becomes no tokens.
+    tokens: Tensor,
+    /// See `Projected::patch_attention`; `(N, T_img, P)` of each piece of tiles.
+    patch_attention: Vec<Tensor>,
+}
+
+#[derive(Clone, Copy)]
+struct Hashes {
+    /// Of its content and of how it was laid out.
+    picture: u64,
+    /// The same, and of the question where that is part of the embeddings.
+    embeds: u64,
 }
 
 impl Pictures {
     /// What each position of the prompt holds: its id, or for picture tokens a mark of the
     /// content and the place in it. Pictures that are not in the prompt are forgotten.
     pub fn keys(&mut self, inputs: &Inputs, images: &[RgbImage]) -> Vec<u64> {
-        let hash = |(i, image)| content_hash(image, &spans_of(inputs, i));
-        self.current = images.iter().enumerate().map(hash).collect();
-        let current = self.current.clone();
-        self.encoded.retain(|hash, _| current.contains(hash));
+        let hashes = |(i, image)| {
+            let picture = content_hash(image, &spans_of(inputs, i));
+            Hashes { picture, embeds: hash_of((picture, &inputs.qformer_input_ids)) }
+        };
+        let current: Vec<Hashes> = images.iter().enumerate().map(hashes).collect();
+        self.encoded.retain(|embeds, _| current.iter().any(|of| of.embeds == *embeds));
+        self.features.retain(|(picture, _), _| current.iter().any(|of| of.picture == *picture));
         let mut keys: Vec<u64> = inputs.input_ids.iter().map(|&id| u64::from(id)).collect();
         if let Some(first) = inputs.cross_attention_mask.first() {
             // What stands before all pictures sees all of them.
+            let hashes: Vec<u64> = current.iter().map(|of| of.embeds).collect();
             for key in &mut keys[..first.tokens.start] {
-                *key = hash_of((*key, &current)) | 1 << 63;
+                *key = hash_of((*key, &hashes)) | 1 << 63;
             }
-            for (visible, hash) in inputs.cross_attention_mask.iter().zip(&current) {
+            for (visible, hash) in inputs.cross_attention_mask.iter().zip(&hashes) {
                 keys[visible.tokens.start] = hash | 1 << 63;
             }
-            return keys;
         }
-        for (span_idx, span) in inputs.image_spans.iter().enumerate() {
+        let spans = inputs.image_spans.iter().filter(|span| span.is_in_prompt());
+        for (span_idx, span) in spans.enumerate() {
             for (i, position) in span.tokens.clone().enumerate() {
-                keys[position] = hash_of((current[span.image], span_idx, i)) | 1 << 63;
+                keys[position] = hash_of((current[span.image].embeds, span_idx, i)) | 1 << 63;
             }
         }
+        self.current = current;
         keys
     }
 
@@ -73,7 +101,7 @@ impl Pictures {
                 continue;
             }
             self.encode(vlm, inputs, span.image, cancel)?;
-            let picture = &self.encoded[&self.current[span.image]];
+            let picture = &self.encoded[&self.current[span.image].embeds].tokens;
             let skip = from.saturating_sub(span.tokens.start);
             rows.push(picture.narrow(0, first + skip, span.tokens.len() - skip)?);
         }
@@ -94,20 +122,32 @@ impl Pictures {
         cache: &mut KvCache,
         cancel: &Cancel,
     ) -> Result<(), Error> {
-        if self.current != self.looked_at {
+        let current: Vec<u64> = self.current.iter().map(|of| of.embeds).collect();
+        if current != self.looked_at {
             for image in 0..self.current.len() {
                 self.encode(vlm, inputs, image, cancel)?;
             }
-            let states: Vec<&Tensor> =
-                self.current.iter().map(|hash| &self.encoded[hash]).collect();
+            let states = current.iter().map(|hash| &self.encoded[hash].tokens);
+            let states: Vec<&Tensor> = states.collect();
             match states.is_empty() {
                 true => cache.look_away(),
                 false => vlm.look_at(cache, &Tensor::cat(&states, 0)?.unsqueeze(0)?)?,
             }
-            self.looked_at = self.current.clone();
+            self.looked_at = current;
         }
         cache.set_visible(vec![inputs.cross_attention_mask.clone()]);
         Ok(())
+    }
+
+    /// What the queries of each span looked at, `(T_img, P)`; nothing where tokens show their own
+    /// patches.
+    pub fn patch_attention(&self) -> Result<Vec<Vec<Vec<f32>>>, Error> {
+        let encoded = self.current.iter().filter_map(|of| self.encoded.get(&of.embeds));
+        let mut looked = Vec::new();
+        for piece in encoded.flat_map(|picture| &picture.patch_attention) {
+            looked.extend(piece.to_dtype(DType::F32)?.to_vec3::<f32>()?);
+        }
+        Ok(looked)
     }
 
     /// The embeddings `(tokens, D)` of the first picture of the prompt.
@@ -117,9 +157,9 @@ impl Pictures {
         inputs: &Inputs,
         cancel: &Cancel,
     ) -> Result<Option<Tensor>, Error> {
-        let Some(hash) = self.current.first().copied() else { return Ok(None) };
+        let Some(hashes) = self.current.first().copied() else { return Ok(None) };
         self.encode(vlm, inputs, 0, cancel)?;
-        let embeds = self.encoded.get(&hash).cloned();
+        let embeds = self.encoded.get(&hashes.embeds).map(|picture| picture.tokens.clone());
         match (embeds, inputs.cross_attention_mask.first()) {
             // Empty tiles show nothing.
             (Some(states), Some(visible)) => Ok(Some(states.narrow(0, 0, visible.states.len())?)),
@@ -135,8 +175,8 @@ impl Pictures {
         image: usize,
         cancel: &Cancel,
     ) -> Result<(), Error> {
-        let hash = self.current[image];
-        if self.encoded.contains_key(&hash) {
+        let Hashes { picture, embeds } = self.current[image];
+        if self.encoded.contains_key(&embeds) {
             return Ok(());
         }
         let Some(pixel_values) = &inputs.pixel_values else { return Ok(()) };
@@ -147,14 +187,26 @@ impl Pictures {
         let is_whole = spans.iter().any(|span| span.packing.is_whole());
         let at_once = if is_whole { n_rows.max(1) } else { TILES_AT_ONCE };
         let mut tiles = Vec::new();
+        let mut patch_attention = Vec::new();
         for start in (0..n_rows).step_by(at_once) {
             cancel.check()?;
-            let n = at_once.min(n_rows - start);
-            let piece = pixel_values.narrow(0, first + start, n)?.to_device(vlm.device())?;
-            tiles.push(vlm.encode_pictures(&piece, &spans)?); // (N, T_img, D)
+            let features = match self.features.get(&(picture, start)) {
+                Some(features) => features.clone(),
+                None => {
+                    let n = at_once.min(n_rows - start);
+                    let piece = pixel_values.narrow(0, first + start, n)?;
+                    vlm.picture_features(&piece.to_device(vlm.device())?, &spans)? // (N, P, D_v)
+                }
+            };
+            let projected = vlm.project_for(&features, &inputs.qformer_input_ids)?;
+            tiles.push(projected.image_embeds); // (N, T_img, D)
+            patch_attention.extend(projected.patch_attention);
+            if !inputs.qformer_input_ids.is_empty() {
+                self.features.insert((picture, start), features);
+            }
         }
-        let packed = vlm.pack(&Tensor::cat(&tiles, 0)?, &spans)?; // (tokens, D)
-        self.encoded.insert(hash, packed);
+        let tokens = vlm.pack(&Tensor::cat(&tiles, 0)?, &spans)?; // (tokens, D)
+        self.encoded.insert(embeds, Encoded { tokens, patch_attention });
         Ok(())
     }
 }
@@ -173,4 +225,45 @@ fn hash_of(value: impl Hash) -> u64 {
     let mut hasher = DefaultHasher::new();
     value.hash(&mut hasher);
     hasher.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use candle_core::Device;
+
+    use super::*;
+    use crate::Config;
+    use crate::processor::{Message, Processor};
+
+    /// InstructBLIP looks at a picture again for another question, but does not see it again.
+    #[test]
+    fn another_question_projects_the_same_features() {
+        let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/parity/fixtures");
+        let dir = fixtures.join("instructblip-llama");
+        let vlm = Vlm::load(&dir, &Device::Cpu).expect("a model");
+        let processor = Processor::load(&dir, &Config::load(&dir).expect("a config"));
+        let processor = processor.expect("a processor");
+        let images = [RgbImage::from_fn(30, 20, |x, y| image::Rgb([x as u8 * 8, y as u8, 9]))];
+        let mut pictures = Pictures::default();
+        let embed = |pictures: &mut Pictures, text: &str| {
+            let inputs = processor.prepare(&[Message::user(1, text)], &images).expect("inputs");
+            let keys = pictures.keys(&inputs, &images);
+            let embeds = pictures.embed(&vlm, &inputs, 0, &Cancel::new()).expect("embeddings");
+            let tokens = embeds.narrow(1, 0, 5).and_then(|t| t.flatten_all()?.to_vec1::<f32>());
+            (keys[..5].to_vec(), tokens.expect("five tokens"))
+        };
+        let first = embed(&mut pictures, "what is this");
+        let other = embed(&mut pictures, "which colour is the car");
+        let again = embed(&mut pictures, "what is this");
+        assert!(first.0 != other.0 && first.1 != other.1, "the question changes the tokens");
+        assert_eq!(first, again);
+        // Other features in their place show in the answer to the next question.
+        let features = pictures.features.values_mut().next().expect("cached features");
+        *features = features.zeros_like().expect("zeros");
+        let blind = embed(&mut pictures, "where is it");
+        let seeing = embed(&mut Pictures::default(), "where is it");
+        assert!(blind.0 == seeing.0 && blind.1 != seeing.1, "the picture was encoded again");
+    }
 }

@@ -61,6 +61,9 @@ pub(super) const MLLAMA: Style = Style {
 
 pub(super) const MLLAMA_GLOBAL: Style = Style { gates: Some(["gate_attn", "gate_ffn"]), ..MLLAMA };
 
+pub(super) const BLIP: Style =
+    Style { qkv: Qkv::Together("self_attn.qkv"), out: "self_attn.projection", ..CLIP };
+
 pub(super) const QWEN2_VL: Style =
     Style { norms: ["norm1", "norm2"], qkv: Qkv::Together("attn.qkv"), out: "attn.proj", ..CLIP };
 

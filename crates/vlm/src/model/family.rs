@@ -3,7 +3,7 @@
 //! Checkpoints have been written under more than one set of names; each alias is rewritten to the
 //! name that `save_pretrained` of transformers 4.57 writes. It knows no shapes and no layers.
 
-use crate::config::{Config, ModelType, VisionKind};
+use crate::config::{Config, ModelType, TextKind, VisionKind};
 use crate::weights::TensorMap;
 
 /// Prefixes of the parts, and other prefixes that mean the same.
@@ -74,6 +74,27 @@ const QWEN3_VL: Family = Family {
     aliases: &[("visual.", "model.visual."), ("language_model.", "model.language_model.")],
     ..QWEN2_VL
 };
+/// BLIP-2 and InstructBLIP with a decoder of Llama's kind.
+const BLIP: Family = Family {
+    vision_encoder: "vision_model",
+    projector: "qformer",
+    language_model: "language_model.model",
+    lm_head: "language_model.lm_head",
+    image_newline: None,
+    aliases: &[
+        ("model.vision_model.", "vision_model."),
+        ("model.qformer.", "qformer."),
+        ("model.query_tokens", "query_tokens"),
+        ("model.language_projection.", "language_projection."),
+        ("model.language_model.model.", "language_model.model."),
+        ("model.language_model.lm_head.", "language_model.lm_head."),
+        ("model.language_model.", "language_model.model."),
+        ("lm_head.", "language_model.lm_head."),
+    ],
+    unused: &[],
+};
+
+const BLIP_OPT: Family = Family { language_model: "language_model.model.decoder", ..BLIP };
 
 const MLLAMA: Family = Family {
     vision_encoder: "vision_model",
@@ -99,6 +120,10 @@ pub(super) fn of(config: &Config) -> &'static Family {
         ModelType::Mllama => &MLLAMA,
         ModelType::Qwen2Vl | ModelType::Qwen2_5Vl => &QWEN2_VL,
         ModelType::Qwen3Vl => &QWEN3_VL,
+        ModelType::Blip2 | ModelType::InstructBlip => match config.text_config.kind {
+            TextKind::Llama => &BLIP,
+            TextKind::Opt => &BLIP_OPT,
+        },
     }
 }
 

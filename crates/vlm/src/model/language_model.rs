@@ -1,5 +1,6 @@
 //! The decoder: Llama, Qwen2, Mistral and Qwen3, which differ in biases, windows and norms of
-//! queries and keys, and that of Llama-3.2-Vision, with layers between that look at pictures.
+//! queries and keys, OPT, which has other norms, positions and MLPs, and that of Llama-3.2-Vision,
+//! with layers between that look at pictures.
 //!
 //! It receives embeddings, not token ids, so that image embeddings enter the same way as words.
 //! It does not know where they came from, nor how the next token is chosen.
@@ -14,10 +15,10 @@ use super::cross_attention::{CrossAttentionLayer, CrossAttentionStates};
 use super::kv_cache::KvCache;
 use super::loader::Loader;
 use super::mlp::Mlp;
-use super::nn::{Attend, Embedding, Linear, Projections, RmsNorm, rope};
+use super::nn::{Attend, Embedding, Linear, Norm, Projections, RmsNorm, rope};
 use super::rotary::{Angles, Rotary};
 use super::{Mask, Positions};
-use crate::config::TextConfig;
+use crate::config::{TextConfig, TextKind};
 use crate::error::Error;
 use crate::probe::Probe;
 
@@ -25,9 +26,9 @@ use crate::probe::Probe;
 pub struct LanguageModel {
     pub embed_tokens: Embedding,
     layers: Vec<Layer>,
-    norm: RmsNorm,
+    norm: Norm,
     lm_head: Linear,
-    rotary: Rotary,
+    positions: PositionEmbedding,
     config: TextConfig,
 }
 
@@ -51,9 +52,50 @@ impl Layer {
     }
 }
 
+/// How tokens know their place.
+enum PositionEmbedding {
+    Rotary(Rotary),
+    /// Added to the embeddings, `(OPT_OFFSET + positions, D)`.
+    Learned(Embedding),
+}
+
+/// Rows of OPT's position table before that of position 0 (`OPTLearnedPositionalEmbedding`).
+const OPT_OFFSET: usize = 2;
+
+/// Names of the parts that decoders call differently.
+struct Names {
+    input_norm: &'static str,
+    o_proj: &'static str,
+    mlp_norm: &'static str,
+    last_norm: &'static str,
+}
+
+impl Names {
+    const LLAMA: Names = Names {
+        input_norm: "input_layernorm",
+        o_proj: "o_proj",
+        mlp_norm: "post_attention_layernorm",
+        last_norm: "norm",
+    };
+    const OPT: Names = Names {
+        input_norm: "self_attn_layer_norm",
+        o_proj: "out_proj",
+        mlp_norm: "final_layer_norm",
+        last_norm: "final_layer_norm",
+    };
+
+    fn of(config: &TextConfig) -> &'static Names {
+        match config.kind {
+            TextKind::Llama => &Names::LLAMA,
+            TextKind::Opt => &Names::OPT,
+        }
+    }
+}
+
 /// What every layer of one forward pass shares.
 struct Pass<'a> {
-    angles: Angles,
+    /// where positions are rotary
+    angles: Option<Angles>,
     mask: &'a Mask<'a>,
 }
 
@@ -72,7 +114,9 @@ impl LanguageModel {
             let layers = 0..config.num_hidden_layers;
             layers.map(|i| Layer::load(loader, prefix, i, config)).collect::<Result<_, _>>()
         })?;
-        let norm = loader.rms_norm(&format!("{prefix}.norm"), d, config.rms_norm_eps)?;
+        let last_norm = format!("{prefix}.{}", Names::of(config).last_norm);
+        let how = (config.kind == TextKind::Llama, config.rms_norm_eps);
+        let norm = loader.norm(&last_norm, d, how)?;
         let lm_head = match tied {
             false => loader.linear(head, (v, d), false)?,
             true => {
@@ -80,8 +124,16 @@ impl LanguageModel {
                 Linear { weight, bias: None, compute: loader.compute }
             }
         };
-        let rotary = Rotary::new(config);
-        Ok(LanguageModel { embed_tokens, layers, norm, lm_head, rotary, config: config.clone() })
+        let positions = match config.kind {
+            TextKind::Llama => PositionEmbedding::Rotary(Rotary::new(config)),
+            TextKind::Opt => {
+                let rows = OPT_OFFSET + config.max_position_embeddings;
+                let name = format!("{prefix}.embed_positions");
+                PositionEmbedding::Learned(loader.embedding(&name, rows, d)?)
+            }
+        };
+        let config = config.clone();
+        Ok(LanguageModel { embed_tokens, layers, norm, lm_head, positions, config })
     }
 
     pub fn n_layers(&self) -> usize {
@@ -109,13 +161,13 @@ impl LanguageModel {
         let (_, t, _) = inputs_embeds.dims3()?;
         let device = inputs_embeds.device();
         let n_past = cache.as_ref().map_or(0, |cache| cache.len());
-        let angles = self.rotary.angles(positions, t, device)?;
+        let (inputs_embeds, deepstack) = self.split(inputs_embeds)?;
+        let (mut x, angles) = self.place(&inputs_embeds, positions)?;
         let pass = Pass { angles, mask };
         let full = causal_mask(t, n_past, None, device)?;
         let windowed = causal_mask(t, n_past, self.config.sliding_window, device)?;
         let states = cache.as_ref().and_then(|cache| cache.cross_attention.clone());
         let seen = states.as_ref().map(|states| states.mask(t, n_past, device)).transpose()?;
-        let (mut x, deepstack) = self.split(inputs_embeds)?;
         for (layer_idx, layer) in self.layers.iter().enumerate() {
             let causal = match self.config.window_of(layer_idx) {
                 None => full.as_ref(),
@@ -163,6 +215,31 @@ impl LanguageModel {
         Ok((part(0)?, rest))
     }
 
+    /// What the first layer reads, `(B, T, D)`, and the angles of rotary positions.
+    fn place(
+        &self,
+        inputs_embeds: &Tensor,
+        positions: &Positions,
+    ) -> Result<(Tensor, Option<Angles>), Error> {
+        let (_, t, _) = inputs_embeds.dims3()?;
+        let device = inputs_embeds.device();
+        match &self.positions {
+            PositionEmbedding::Rotary(rotary) => {
+                Ok((inputs_embeds.clone(), Some(rotary.angles(positions, t, device)?)))
+            }
+            PositionEmbedding::Learned(table) => {
+                let rows = match positions {
+                    Positions::From(first) => {
+                        let first = (first + OPT_OFFSET) as u32;
+                        Tensor::arange(first, first + t as u32, device)?.unsqueeze(0)?
+                    }
+                    Positions::Ids(ids) => (*ids + OPT_OFFSET as f64)?,
+                }; // (B|1, T)
+                Ok((inputs_embeds.broadcast_add(&table.forward(&rows)?)?, None))
+            }
+        }
+    }
+
     /// `(…, D)` → `(…, V)`
     pub(super) fn logits(&self, hidden: &Tensor) -> Result<Tensor, Error> {
         Ok(self.lm_head.forward(hidden)?)
@@ -171,12 +248,12 @@ impl LanguageModel {
 
 /// `x + attention(norm(x))`, then `x + mlp(norm(x))`.
 struct DecoderLayer {
-    input_layernorm: RmsNorm,
+    input_layernorm: Norm,
     qkv_proj: Projections<3>,
     /// of queries and of keys, over `d`
     qk_norm: Option<[RmsNorm; 2]>,
     o_proj: Linear,
-    post_attention_layernorm: RmsNorm,
+    post_attention_layernorm: Norm,
     mlp: Mlp,
     n_heads: usize,
     n_kv_heads: usize,
@@ -184,16 +261,20 @@ struct DecoderLayer {
 
 impl DecoderLayer {
     fn load(loader: &mut Loader, prefix: &str, config: &TextConfig) -> Result<Self, Error> {
-        let (d, eps) = (config.hidden_size, config.rms_norm_eps);
+        let (d, names) = (config.hidden_size, Names::of(config));
         let q = config.num_attention_heads * config.head_dim;
         let kv = config.num_key_value_heads * config.head_dim;
         let attn = format!("{prefix}.self_attn");
-        let norm2 = format!("{prefix}.post_attention_layernorm");
+        let o_proj = format!("{attn}.{}", names.o_proj);
         let qkv = [("q_proj", q), ("k_proj", kv), ("v_proj", kv)];
-        let input_layernorm = loader.rms_norm(&format!("{prefix}.input_layernorm"), d, eps)?;
+        let norm = |loader: &mut Loader, name: &str| {
+            let rms = config.kind == TextKind::Llama;
+            loader.norm(&format!("{prefix}.{name}"), d, (rms, config.rms_norm_eps))
+        };
+        let input_layernorm = norm(loader, names.input_norm)?;
         let qkv_proj = loader.projections(&attn, qkv, (d, config.qkv_bias))?;
         let head_norm = |loader: &mut Loader, name: &str| {
-            loader.rms_norm(&format!("{attn}.{name}"), config.head_dim, eps)
+            loader.rms_norm(&format!("{attn}.{name}"), config.head_dim, config.rms_norm_eps)
         };
         let qk_norm = match config.qk_norm {
             true => Some([head_norm(loader, "q_norm")?, head_norm(loader, "k_norm")?]),
@@ -203,8 +284,8 @@ impl DecoderLayer {
             input_layernorm,
             qkv_proj,
             qk_norm,
-            o_proj: loader.linear(&format!("{attn}.o_proj"), (d, q), config.o_bias)?,
-            post_attention_layernorm: loader.rms_norm(&norm2, d, eps)?,
+            o_proj: loader.linear(&o_proj, (d, q), config.o_bias)?,
+            post_attention_layernorm: norm(loader, names.mlp_norm)?,
             mlp: Mlp::load(loader, prefix, config)?,
             n_heads: config.num_attention_heads,
             n_kv_heads: config.num_key_value_heads,
@@ -227,8 +308,9 @@ impl DecoderLayer {
         if let Some([q_norm, k_norm]) = &self.qk_norm {
             (q, k) = (q_norm.forward(&q)?, k_norm.forward(&k)?);
         }
-        let q = rope(&q, &pass.angles.cos, &pass.angles.sin)?;
-        let k = rope(&k, &pass.angles.cos, &pass.angles.sin)?;
+        if let Some(Angles { cos, sin }) = &pass.angles {
+            (q, k) = (rope(&q, cos, sin)?, rope(&k, cos, sin)?);
+        }
         let (k, v) = match cache {
             Some((layer_idx, cache)) => cache.append(layer_idx, &k, &v)?, // (B, Hkv, S, d)
             None => (k, v),

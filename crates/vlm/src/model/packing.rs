@@ -43,6 +43,7 @@ impl Vlm {
             let tiles = image_embeds.narrow(0, first, span.n_tiles())?; // (N, T_img, D)
             first += span.n_tiles();
             match span.packing {
+                Packing::Queries => parts.push(tiles.squeeze(0)?), // (T_img, D)
                 Packing::Tile { newline } => {
                     parts.push(tiles.squeeze(0)?); // (T_img, D)
                     if newline {

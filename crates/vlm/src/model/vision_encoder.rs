@@ -1,8 +1,9 @@
-//! Pixels to patch features: CLIP, SigLIP, SigLIP 2 and Idefics3/SmolVLM vision transformers, and
-//! in `dynamic` those of Qwen-VL, in `mllama` that of Llama-3.2-Vision.
+//! Pixels to patch features: CLIP, SigLIP, SigLIP 2, Idefics3/SmolVLM and BLIP-2 vision
+//! transformers, in `dynamic` those of Qwen-VL and in `mllama` that of
+//! Llama-3.2-Vision.
 //!
-//! The first four differ in five switches: the class token and `pre_layrnorm` (CLIP), the patch
-//! bias (the others), and how positions are numbered (Idefics3) or stretched (SigLIP 2). It does
+//! The others differ in switches: the class token (CLIP, BLIP-2), `pre_layrnorm` (CLIP), the patch
+//! bias (all but CLIP), and how positions are numbered (Idefics3) or stretched (SigLIP 2). It does
 //! not know how images were cut into tiles, nor what becomes of the features.
 //!
 //! Shapes: `N` images or tiles, `C` channels, `P` patches (and the class token), `D` hidden size.
@@ -56,8 +57,10 @@ impl VisionEncoder {
         let (d, p, eps) = (config.hidden_size, config.patch_size, config.layer_norm_eps);
         let is_clip = config.kind == VisionKind::Clip;
         let embeddings = format!("{prefix}.embeddings");
-        let class_embedding = match is_clip {
-            true => Some(loader.tensor(&format!("{embeddings}.class_embedding"), &[d])?),
+        let is_blip = config.kind == VisionKind::Blip;
+        let class_dims: &[usize] = if is_blip { &[1, 1, d] } else { &[d] };
+        let class_embedding = match config.has_class_token() {
+            true => Some(loader.tensor(&format!("{embeddings}.class_embedding"), class_dims)?),
             false => None,
         };
         let patch = format!("{embeddings}.patch_embedding");
@@ -69,7 +72,14 @@ impl VisionEncoder {
             false => Some(loader.tensor(&format!("{patch}.bias"), &[d])?),
         };
         let positions = format!("{embeddings}.position_embedding");
-        let position_embedding = loader.embedding(&positions, config.n_positions(), d)?;
+        let n_positions = config.n_positions();
+        let position_embedding = match is_blip {
+            true => {
+                let table = loader.tensor(&positions, &[1, n_positions, d])?;
+                Embedding { weight: Weight::Dense(table.squeeze(0)?) }
+            }
+            false => loader.embedding(&positions, n_positions, d)?,
+        };
         let post_layernorm = format!("{prefix}.post_layernorm");
         let layers = format!("{prefix}.encoder.layers");
         let pre_layrnorm = match is_clip {
@@ -283,6 +293,7 @@ fn load_layers(
         VisionKind::Clip | VisionKind::Siglip | VisionKind::Siglip2 | VisionKind::Idefics3 => {
             &encoder_layer::CLIP
         }
+        VisionKind::Blip => &encoder_layer::BLIP,
         VisionKind::Mllama => &encoder_layer::MLLAMA,
         VisionKind::Qwen2Vl => &encoder_layer::QWEN2_VL,
         VisionKind::Qwen2_5Vl => &encoder_layer::QWEN2_5_VL,

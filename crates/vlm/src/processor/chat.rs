@@ -101,6 +101,24 @@ const LLAVA_TEMPLATE: &str = "{% for message in messages %}\
 {{ part['text'] + ' ' }}{% endfor %}\
 {% endfor %}{% if add_generation_prompt %}{{ 'ASSISTANT:' }}{% endif %}";
 
+/// What the documentation of `Blip2ForConditionalGeneration` and, for a conversation, BLIP-2's
+/// own examples write. Pictures stand before the text.
+const BLIP_2_TEMPLATE: &str = "{% for message in messages %}\
+{% set text = message['content'] | selectattr('type', 'equalto', 'text') \
+| map(attribute='text') | join %}\
+{% if message['role'] == 'user' %}{{ 'Question: ' + text + ' Answer:' }}\
+{% elif message['role'] == 'assistant' %}{{ ' ' + text + '. ' }}\
+{% else %}{{ text + ' ' }}{% endif %}{% endfor %}";
+
+/// What the documentation of `InstructBlipForConditionalGeneration` writes: the question alone.
+/// Earlier turns stand before it, one line for each.
+const INSTRUCT_BLIP_TEMPLATE: &str = "{% for message in messages %}\
+{% set text = message['content'] | selectattr('type', 'equalto', 'text') \
+| map(attribute='text') | join %}\
+{% if message['role'] == 'user' %}{{ text }}\
+{% elif message['role'] == 'assistant' %}{{ ' ' + text + '\n' }}\
+{% else %}{{ text + '\n' }}{% endif %}{% endfor %}";
+
 impl ChatTemplate {
     /// The template of a model folder: `chat_template.jinja`, `chat_template.json`,
     /// `processor_config.json` or `tokenizer_config.json`, the first that has one, else the
@@ -208,6 +226,8 @@ fn find(dir: &Path, tokenizer: &Tokenizer, model: ModelType) -> Result<(String, 
     let text = match model {
         ModelType::Idefics3 | ModelType::SmolVlm => IDEFICS3_TEMPLATE,
         ModelType::Llava => LLAVA_TEMPLATE,
+        ModelType::Blip2 => BLIP_2_TEMPLATE,
+        ModelType::InstructBlip => INSTRUCT_BLIP_TEMPLATE,
         // Each of their checkpoints was taught another one.
         ModelType::LlavaNext
         | ModelType::LlavaOnevision

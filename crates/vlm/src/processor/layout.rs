@@ -1,8 +1,8 @@
 //! How a family writes a picture into the prompt, and where its tokens end up.
 //!
-//! Follows transformers' `processing_{idefics3,smolvlm,llava,llava_next,llava_onevision}.py`,
-//! `processing_qwen{2,2_5,3}_vl.py` and `processing_mllama.py`. Knows the number of tokens of a
-//! tile from the network's sizes, and refuses a folder whose files disagree about it.
+//! Follows transformers' `processing_{idefics3,smolvlm,llava,llava_next,llava_onevision}.py` and
+//! `processing_{qwen2_vl,qwen2_5_vl,qwen3_vl,blip_2,instructblip,mllama}.py`. Knows the number of
+//! tokens of a tile from the network's sizes, and refuses a folder whose files disagree about it.
 
 mod any_resolution;
 mod mllama;
@@ -55,6 +55,8 @@ enum Family {
     /// One image token for each picture, whose patches are seen elsewhere; `bos`, where the
     /// tokenizer has one, begins the words.
     Mllama { states: mllama::States, bos: Option<String> },
+    /// The image token repeated, before the text and the tokenizer's own first token.
+    QFormer,
 }
 
 impl Layout {
@@ -82,6 +84,7 @@ impl Layout {
                 },
                 bos: tokenizer.special("bos_token").map(str::to_owned),
             },
+            (ModelType::Blip2 | ModelType::InstructBlip, _) => Family::QFormer,
             (_, None) => match dynamic {
                 Some(dynamic) => Family::QwenVl(dynamic.clone()),
                 None => Family::Llava,
@@ -118,13 +121,30 @@ impl Layout {
         self.image_kind
     }
 
-    /// Replaces each placeholder of `prompt` by the tokens of its picture.
+    /// The tokens of the pictures that come before all text, of the tokenizer's own first token
+    /// too (`Blip2Processor`): several pictures stand in order, as the frames of InstructBlipVideo.
+    pub fn before_text(&self, tiled: &[Tiles]) -> Vec<u32> {
+        match self.family {
+            Family::QFormer => vec![self.image_token_id; self.tokens_per_tile * tiled.len()],
+            _ => Vec::new(),
+        }
+    }
+
+    /// Replaces each placeholder of `prompt` by the tokens of its picture; there is none for
+    /// pictures that come before the text.
     pub fn expand(&self, prompt: &str, tiled: &[Tiles]) -> Result<String, Error> {
         let prompt = match &self.family {
             Family::Mllama { bos: Some(bos), .. } => mllama::begin(prompt, bos, &self.image_token),
             _ => prompt.into(),
         };
         let pieces: Vec<&str> = prompt.split(self.image_token.as_str()).collect();
+        if matches!(self.family, Family::QFormer) {
+            let message = "writes pictures, but this model has them before the text".to_owned();
+            return match pieces.len() {
+                1 => Ok(prompt.into_owned()),
+                _ => Err(wrong("chat template", message)),
+            };
+        }
         if pieces.len() != tiled.len() + 1 {
             let (found, n_images) = (pieces.len() - 1, tiled.len());
             let message = format!("writes {found} pictures for {n_images} given");
@@ -257,7 +277,10 @@ impl Layout {
             grid: self.grid,
             first_cell: self.first_cell,
             source: tile.source,
-            packing: Packing::Tile { newline },
+            packing: match self.family {
+                Family::QFormer => Packing::Queries,
+                _ => Packing::Tile { newline },
+            },
         }
     }
 
@@ -313,6 +336,7 @@ impl Layout {
             Family::LlavaNext(AnyResolution { max_tiles: Some(n), .. }) => {
                 ("vision_aspect_ratio", Value::from(format!("anyres_max_{n}")))
             }
+            Family::QFormer => ("num_query_tokens", self.tokens_per_tile.into()),
             Family::LlavaNext(_) | Family::Llava | Family::QwenVl(_) | Family::Mllama { .. } => {
                 return Ok(());
             }
@@ -331,7 +355,8 @@ impl Layout {
     }
 }
 
-fn image_kind(config: &Config) -> Kind {
+/// The image processor class of a family's checkpoints that name none.
+pub(crate) fn image_kind(config: &Config) -> Kind {
     match (config.model_type, config.vision_config.kind) {
         (ModelType::Idefics3 | ModelType::SmolVlm, _) => Kind::Idefics3,
         (ModelType::Llava, VisionKind::Clip) => Kind::Clip,
@@ -340,6 +365,7 @@ fn image_kind(config: &Config) -> Kind {
         (ModelType::LlavaOnevision, _) => Kind::LlavaOnevision,
         (ModelType::Mllama, _) => Kind::Mllama,
         (ModelType::Qwen2Vl | ModelType::Qwen2_5Vl | ModelType::Qwen3Vl, _) => Kind::Qwen2Vl,
+        (ModelType::Blip2 | ModelType::InstructBlip, _) => Kind::Blip,
     }
 }
 

@@ -13,7 +13,8 @@ pub struct ImageSpan {
     /// Positions in `input_ids`, one for each embedding; under cross attention, places among the
     /// cross-attention states. In both cases places among what the evidence layers look at.
     pub tokens: Range<usize>,
-    /// Rows and columns of tokens that show a part of the picture; padding does not.
+    /// Rows and columns of tokens that show a part of the picture, padding does not; of patches that
+    /// queries look at.
     pub grid: (usize, usize),
     /// -1 where the first token is a class token, 1 where the checkpoint drops the first patch of
     /// a tower without one, else 0.
@@ -34,6 +35,9 @@ pub enum Packing {
     Mosaic { tiles: (usize, usize), kept: (usize, usize) },
     /// Those of one picture that keeps its shape, each made of `merge_size`² patches.
     Patches { merge_size: usize },
+    /// Each is a query that has looked at all patches of one tile: it has no place of its own and
+    /// shows the whole.
+    Queries,
     /// Those of one tile become no tokens: cross-attention layers see them, beside those of the
     /// other tiles of the `canvas` (rows, columns). `row_len`: patches in a row of the tile, of
     /// which the first ones are the grid.
@@ -61,7 +65,10 @@ impl ImageSpan {
     /// How many tiles the tokens are made of.
     pub fn n_tiles(&self) -> usize {
         match self.packing {
-            Packing::Tile { .. } | Packing::Patches { .. } | Packing::CrossAttention { .. } => 1,
+            Packing::Tile { .. }
+            | Packing::Patches { .. }
+            | Packing::Queries
+            | Packing::CrossAttention { .. } => 1,
             Packing::Mosaic { tiles: (rows, cols), .. } => rows * cols,
         }
     }
@@ -79,10 +86,18 @@ impl ImageSpan {
         !matches!(self.packing, Packing::CrossAttention { .. })
     }
 
-    /// Row and column of token `i` of the span; `None` for a class or newline token.
+    /// The patches that queries look at, as if they were tokens from position `first` on.
+    pub fn patches(&self, first: usize) -> ImageSpan {
+        let n = (self.grid.0 * self.grid.1) as i64 - self.first_cell;
+        let packing = Packing::Tile { newline: false };
+        ImageSpan { tokens: first..first + n.max(0) as usize, packing, ..self.clone() }
+    }
+
+    /// Row and column of token `i` of the span; `None` for a class or newline token or a query.
     pub fn cell(&self, i: usize) -> Option<(usize, usize)> {
         let place = usize::try_from(i as i64 + self.first_cell).ok()?;
         let row_len = match self.packing {
+            Packing::Queries => return None,
             Packing::Tile { .. } | Packing::Patches { .. } => self.grid.1.max(1),
             Packing::Mosaic { .. } => self.grid.1 + 1,
             Packing::CrossAttention { row_len, .. } => row_len.max(1),
@@ -92,9 +107,9 @@ impl ImageSpan {
     }
 
     /// What token `i` of the span shows: x0, y0, x1, y1 in pixels of the original picture. A class
-    /// token shows all, a newline token nothing.
+    /// token or query shows all, a newline token nothing.
     pub fn pixel_box(&self, i: usize) -> Option<[f32; 4]> {
-        if (i as i64) < -self.first_cell {
+        if self.packing == Packing::Queries || (i as i64) < -self.first_cell {
             return Some(self.source);
         }
         let (row, col) = self.cell(i)?;

@@ -6,6 +6,26 @@ use kernels::uninit;
 
 use super::fused::{elements, is_fusable, shaped_like, with_elements};
 
+/// Either norm.
+#[derive(Debug, Clone)]
+pub enum Norm {
+    Rms(RmsNorm),
+    Layer(LayerNorm),
+}
+
+impl Norm {
+    /// `(..., D)` → `(..., D)`
+    ///
+    /// # Errors
+    /// When the last size is not D.
+    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        match self {
+            Norm::Rms(norm) => norm.forward(x),
+            Norm::Layer(norm) => norm.forward(x),
+        }
+    }
+}
+
 /// Mean removed, divided by the standard deviation, times weight, plus bias.
 #[derive(Debug, Clone)]
 pub struct LayerNorm {
@@ -55,26 +75,6 @@ impl RmsNorm {
         }
         let mean_square = x.sqr()?.mean_keepdim(D::Minus1)?;
         x.broadcast_div(&(mean_square + self.eps)?.sqrt()?)?.broadcast_mul(&self.weight)
-    }
-}
-
-/// Either of the two.
-#[derive(Debug, Clone)]
-pub enum Norm {
-    Layer(LayerNorm),
-    Rms(RmsNorm),
-}
-
-impl Norm {
-    /// `(..., D)` → `(..., D)`
-    ///
-    /// # Errors
-    /// When the last size is not D.
-    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        match self {
-            Norm::Layer(norm) => norm.forward(x),
-            Norm::Rms(norm) => norm.forward(x),
-        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! RGB pixels -> tiles -> pixel values, as the reference image processors do it.
 //!
-//! Follows transformers' `image_processing_{idefics3,smolvlm,clip,llava,siglip}.py` (the Pillow
-//! versions; `any_resolution` those of LLaVA-NeXT and LLaVA-OneVision, `canvas` that of
+//! Follows transformers' `image_processing_{idefics3,smolvlm,clip,llava,siglip,blip}.py` (the
+//! Pillow versions; `any_resolution` those of LLaVA-NeXT and LLaVA-OneVision, `canvas` that of
 //! Llama-3.2-Vision, `dynamic` that of Qwen2-VL), and adds what they forget: which part of the
 //! original picture each tile shows. Does not know what tokens the tiles become.
 //!
@@ -64,9 +64,12 @@ impl ImageProcessor {
                 let max_tiles = settings.max_image_tiles;
                 canvas::cut(picture, max_tiles, settings.tile_side(), settings.filter)
             }
-            Kind::Clip | Kind::Llava | Kind::Siglip | Kind::Siglip2 | Kind::Qwen2Vl => {
-                self.uncut(picture)
-            }
+            Kind::Clip
+            | Kind::Llava
+            | Kind::Siglip
+            | Kind::Siglip2
+            | Kind::Blip
+            | Kind::Qwen2Vl => self.uncut(picture),
         }
     }
 

@@ -27,6 +27,8 @@ pub enum Kind {
     Siglip,
     /// `Siglip2ImageProcessor`: as many whole patches as fit, the aspect ratio nearly kept.
     Siglip2,
+    /// `BlipImageProcessor`: squeezed to a square.
+    Blip,
     /// `LlavaNextImageProcessor`: a squeezed view, and tiles of an enlarged one.
     LlavaNext,
     /// `LlavaOnevisionImageProcessor`: as LLaVA-NeXT, but several pictures are padded to squares.
@@ -248,6 +250,7 @@ fn kind(typed: &Typed, fallback: Kind) -> Result<Kind, String> {
         "LlavaImageProcessor" => Ok(Kind::Llava),
         "SiglipImageProcessor" => Ok(Kind::Siglip),
         "Siglip2ImageProcessor" => Ok(Kind::Siglip2),
+        "BlipImageProcessor" => Ok(Kind::Blip),
         "LlavaNextImageProcessor" => Ok(Kind::LlavaNext),
         "LlavaOnevisionImageProcessor" => Ok(Kind::LlavaOnevision),
         "MllamaImageProcessor" => Ok(Kind::Mllama),
@@ -290,15 +293,17 @@ fn resolve_size(kind: Kind, typed: Option<&Value>) -> Result<Size, String> {
             Kind::Idefics3 => Size::LongestEdge(4 * 364),
             Kind::Clip | Kind::Llava | Kind::LlavaNext | Kind::Qwen2Vl => Size::ShortestEdge(224),
             Kind::Siglip | Kind::Siglip2 | Kind::Mllama => Size::Exact { height: 224, width: 224 },
-            Kind::LlavaOnevision => Size::Exact { height: 384, width: 384 },
+            Kind::Blip | Kind::LlavaOnevision => Size::Exact { height: 384, width: 384 },
         });
     };
     match (kind, size("size", value)?) {
-        (Kind::Siglip | Kind::LlavaOnevision, Size::ShortestEdge(side)) => {
+        (Kind::Siglip | Kind::Blip | Kind::LlavaOnevision, Size::ShortestEdge(side)) => {
             Ok(Size::Exact { height: side, width: side })
         }
         (Kind::Mllama, Size::ShortestEdge(_) | Size::LongestEdge(_))
-        | (Kind::Siglip, Size::LongestEdge(_)) => Err("size: needs height and width".into()),
+        | (Kind::Siglip | Kind::Blip, Size::LongestEdge(_)) => {
+            Err("size: needs height and width".into())
+        }
         (Kind::Idefics3, Size::ShortestEdge(_)) => {
             Err("size: needs longest_edge, or height and width".into())
         }
