@@ -242,6 +242,13 @@ fn wrong_values_name_their_key() {
             json!({"model_type": "llava_next", "image_grid_pinpoints": [[336, 500]]}),
             "[336, 500] is not made of whole tiles of 336 pixels",
         ),
+    ];
+    assert_refused(&rows);
+}
+
+#[test]
+fn wrong_values_of_cross_attention_name_their_key() {
+    assert_refused(&[
         (
             json!({"model_type": "mllama", "text_config": {"model_type": "llama"}}),
             "text_config.model_type",
@@ -258,9 +265,12 @@ fn wrong_values_name_their_key() {
             json!({"model_type": "mllama", "vision_config": {"supported_aspect_ratios": [[1, 1]]}}),
             "vision_config.supported_aspect_ratios",
         ),
-    ];
+    ]);
+}
+
+fn assert_refused(rows: &[(serde_json::Value, &str)]) {
     for (json, key) in rows {
-        let error = Config::from_json(&json).expect_err(key).to_string();
+        let error = Config::from_json(json).expect_err(key).to_string();
         assert!(error.contains(key), "{error}");
     }
 }

@@ -13,8 +13,8 @@ pub struct ImageSpan {
     /// Positions in `input_ids`, one for each embedding; under cross attention, places among the
     /// cross-attention states. In both cases places among what the evidence layers look at.
     pub tokens: Range<usize>,
-    /// Rows and columns of tokens that show a part of the picture, padding does not; of patches that
-    /// queries look at.
+    /// Rows and columns of tokens that show a part of the picture (padding does not); of patches
+    /// that queries look at.
     pub grid: (usize, usize),
     /// -1 where the first token is a class token, 1 where the checkpoint drops the first patch of
     /// a tower without one, else 0.

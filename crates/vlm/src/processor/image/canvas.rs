@@ -1,6 +1,7 @@
 //! A picture -> the tiles of the canvas that suits it best (Llama-3.2-Vision).
 //!
-//! Follows `image_processing_mllama.py`: the picture lies at the canvas's top left on black. Does not know that the model fills pictures up with empty tiles.
+//! Follows `image_processing_mllama.py`: the picture lies at the canvas's top left on black.
+//! Does not know that the model fills pictures up with empty tiles.
 
 use image::{RgbImage, imageops};
 
