@@ -5,6 +5,7 @@
 Each case is a model folder as transformers saves it, with `image-<n>.png`, `case.json` (messages
 and the rendered prompt) and `expected.safetensors` (input_ids, pixel_values, vision_features,
 image_embeds, the last rows of logits, and the greedy answer). Pillow image processors throughout.
+A case whose name says GGUF is written as llama.cpp's converters write it (`gguf_files.py`).
 A dual encoder's `case.json` holds texts instead, and its tensors are input_ids (row after row),
 pixel_values, vision_features (pooled), image_embeds, text_embeds and logits_per_image.
 
@@ -20,12 +21,13 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-from families import dual_encoder, idefics3, llava, mllama, q_former, qwen_vl
+import gguf_files
+from families import dual_encoder, idefics3, llava, mllama, q_former, qwen_vl, text
 from reference import compute, draw, randomise
 
 HERE = Path(__file__).resolve().parent
-CASES = (idefics3.CASES | llava.CASES | qwen_vl.CASES | q_former.CASES | mllama.CASES
-         | dual_encoder.CASES)
+CASES = (idefics3.CASES | llava.CASES | qwen_vl.CASES | q_former.CASES | dual_encoder.CASES
+         | mllama.CASES | text.CASES)
 
 
 def make(name, build):
@@ -40,10 +42,15 @@ def make(name, build):
         if "bf16" in name:
             for parameter in model.parameters():
                 parameter.data = parameter.data.bfloat16().float()
+        if "gguf" in name:
+            gguf_files.round_trip(model, name)
         if not model.can_generate():
             found = {"texts": asked}, dual_encoder.compute(model, processor, images, asked)
             break
-        found = compute(model, processor, images, asked)
+        if images:
+            found = compute(model, processor, images, asked)
+        else:
+            found = text.compute(model, processor, asked)
         if found:
             found = {"messages": asked, "prompt": found[0]}, found[1]
             break
@@ -54,8 +61,11 @@ def make(name, build):
     shutil.rmtree(folder, ignore_errors=True)
     if "bf16" in name:
         model = model.bfloat16()
-    model.save_pretrained(folder, max_shard_size="60KB" if "sharded" in name else "1GB")
-    processor.save_pretrained(folder)
+    if "gguf" in name:
+        gguf_files.save(model, processor, folder, name)
+    else:
+        model.save_pretrained(folder, max_shard_size="60KB" if "sharded" in name else "1GB")
+        processor.save_pretrained(folder)
     for i, image in enumerate(images):
         image.save(folder / f"image-{i}.png")
     case = case | {"images": len(images)}

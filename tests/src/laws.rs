@@ -11,8 +11,9 @@ use vlm::generate::{Answer, Cancel, Event, GenerateOptions, Session, Stop};
 use vlm::processor::{ImageSpan, Inputs, Message, Processor};
 use vlm::{Config, KvCache, Mask, Positions, Probe, Vlm};
 
-const CHECKPOINTS: [&str; 10] = [
+const CHECKPOINTS: [&str; 11] = [
     "llava-clip-llama",
+    "llava-clip-llama-gguf",
     "smolvlm-llama-tiles",
     "llava-next-clip-mistral-wide",
     "llava-onevision-siglip-qwen2-max9",

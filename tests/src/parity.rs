@@ -11,5 +11,6 @@ mod outputs;
 mod photos;
 mod real_settings;
 mod second_oracle;
+mod stories;
 mod templates;
 mod towers;

@@ -3,6 +3,7 @@
 //!
 //! The rows that need the test material beside the checkout say why they are skipped without it.
 
+mod gguf;
 mod images;
 mod models;
 mod sight;

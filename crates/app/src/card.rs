@@ -64,6 +64,7 @@ fn family(config: &Config) -> &'static str {
         ModelType::Qwen3Vl => "Qwen3-VL",
         ModelType::Blip2 => "BLIP-2",
         ModelType::InstructBlip => "InstructBLIP",
+        ModelType::Text => "language model",
     }
 }
 

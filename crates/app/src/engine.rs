@@ -118,7 +118,9 @@ impl Engine {
             let hint = "Open a model folder first.";
             return Err(failure("no_model", "no model is loaded", hint));
         };
-        if model.sight.verdict == Verdict::Blind && !question.images.is_empty() {
+        // A model that reads text only says so itself.
+        let sees = model.sight.verdict != Verdict::Blind || !model.vlm.config.sees();
+        if !sees && !question.images.is_empty() {
             let hint = "Load its weights again from where they came, or choose another model; \
                         `sightline eval sight` shows what was tried.";
             let message = format!("this model does not see: {}", model.sight.reason);
@@ -157,11 +159,12 @@ fn read(
     device: &Device,
     how: Quantization,
 ) -> Result<(Model, ModelCard, f32), ApiError> {
-    if !folder.join("config.json").is_file() {
+    if !vlm::Checkpoint::is_there(folder) {
         return Err(failure(
             "model_missing",
-            format!("{} is not a model folder: it has no config.json", folder.display()),
-            "Choose the folder that holds config.json, tokenizer.json and *.safetensors.",
+            format!("{} is no model: it has no config.json and no *.gguf", folder.display()),
+            "Choose the folder that holds config.json, tokenizer.json and *.safetensors, or a \
+             .gguf file.",
         ));
     }
     let begun = Instant::now();

@@ -25,6 +25,7 @@ pub fn api_error(error: &Error) -> ApiError {
         Error::ContextOverflow { .. } => {
             ("prompt_too_long", "Start a new chat, or shorten the question.")
         }
+        Error::TextOnly => ("model_text_only", ""),
         Error::Image { .. } => ("image_unreadable", "Open the picture elsewhere and save it anew."),
         Error::Processor { .. } => ("model_processor", "Download the model's small files again."),
         Error::Device { .. } => ("device", "Choose the device cpu, which is always there."),

@@ -11,7 +11,7 @@ use crate::failure::failure;
 pub(crate) fn install_text(folder: &Path) -> String {
     format!(
         "Download one under Get models. A folder that you have already (config.json, \
-         tokenizer.json, *.safetensors) can be put into {}, or opened where it is.",
+         tokenizer.json, *.safetensors, or *.gguf) can be put into {}, or opened where it is.",
         folder.display()
     )
 }
@@ -53,6 +53,9 @@ pub(crate) fn find(store: &Store, current: Option<&Path>) -> Vec<ModelRef> {
 /// What is to be opened for a folder among the models: itself, or what its manifest registers;
 /// nothing where files of the manifest are missing.
 fn opened(folder: &Path) -> Option<PathBuf> {
+    if folder.is_file() && name_of(folder).contains("mmproj") {
+        return None; // the eyes of the language model beside it
+    }
     match Installed::read(folder) {
         Ok(Some(model)) => model.is_whole().then(|| model.model().to_path_buf()),
         Ok(None) => is_model(folder).then(|| folder.to_path_buf()),
@@ -107,7 +110,7 @@ fn shipped_folders() -> Vec<PathBuf> {
 }
 
 fn is_model(folder: &Path) -> bool {
-    folder.join("config.json").is_file()
+    vlm::Checkpoint::is_there(folder)
 }
 
 /// Whether two paths lead to the same place.
@@ -117,8 +120,11 @@ pub(crate) fn same(one: &Path, other: &Path) -> bool {
 }
 
 fn model_ref(folder: &Path, shipped: bool, current: Option<&Path>) -> ModelRef {
-    let files = std::fs::read_dir(folder).into_iter().flatten().flatten();
-    let weights = files.filter(|f| f.path().extension().is_some_and(|ext| ext == "safetensors"));
+    let files = std::fs::read_dir(folder).into_iter().flatten().flatten().map(|f| f.path());
+    let own = folder.is_file().then(|| folder.to_path_buf());
+    let holds =
+        |path: &PathBuf| path.extension().is_some_and(|ext| ext == "safetensors" || ext == "gguf");
+    let weights = files.chain(own).filter(holds);
     let bytes: u64 = weights.filter_map(|file| Some(file.metadata().ok()?.len())).sum();
     let is_current = |open: &Path| same(open, folder);
     ModelRef {

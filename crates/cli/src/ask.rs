@@ -13,14 +13,15 @@ use crate::problem::Problem;
 /// Ask a question about one or more pictures.
 #[derive(clap::Args)]
 pub struct Ask {
-    /// Picture files, then the question as the last word (in quotes).
+    /// Picture files, then the question as the last word (in quotes). A model named by `--model`
+    /// may be asked without a picture.
     #[arg(required = true, value_name = "IMAGE... QUESTION")]
     items: Vec<String>,
     /// Print one JSON object instead of streaming the answer.
     #[arg(long)]
     json: bool,
-    /// The model's folder; the shipped model otherwise.
-    #[arg(long, value_name = "DIR")]
+    /// The model's folder or .gguf file; the shipped model otherwise.
+    #[arg(long, value_name = "MODEL")]
     model: Option<PathBuf>,
     /// Always take the likeliest token.
     #[arg(long, conflicts_with_all = ["temperature", "top_k", "top_p"])]
@@ -114,7 +115,8 @@ impl Ask {
         if Path::new(question).is_file() {
             return Err(Problem::usage("the question is missing after the pictures", form));
         }
-        if pictures.is_empty() {
+        // Some models read text only; the shipped one is there for pictures.
+        if pictures.is_empty() && self.model.is_none() {
             return Err(Problem::usage("the picture is missing before the question", form));
         }
         if question.trim().is_empty() {

@@ -66,8 +66,9 @@ fn what_fails_exits_with_1_and_a_hint() {
     fails(
         &["ask", &picture(), "What?", "--model", "nowhere"],
         1,
-        "nowhere is not a model folder: it has no config.json",
-        "Choose the folder that holds config.json, tokenizer.json and *.safetensors.",
+        "nowhere is no model: it has no config.json and no *.gguf",
+        "Choose the folder that holds config.json, tokenizer.json and *.safetensors, or a .gguf \
+         file.",
     );
     let output = sightline(&["ask", "missing.png", "What?", "--model", &model()]);
     let stderr = text(&output.stderr);

@@ -105,6 +105,24 @@ pub struct Sight {
     pub seconds: f32,
 }
 
+impl Sight {
+    /// There is nothing to look with, so nothing is shown.
+    fn text_only() -> Sight {
+        Sight {
+            verdict: Verdict::Blind,
+            reason: "it reads text only".to_string(),
+            image_tokens: 0,
+            image_embeds: 0,
+            embeds_apart: 0.0,
+            named: 0,
+            missed: 0,
+            n: 0,
+            language: 0.0,
+            seconds: 0.0,
+        }
+    }
+}
+
 impl fmt::Display for Sight {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let verdict = match self.verdict {
@@ -133,6 +151,9 @@ pub fn check(
     heads: &EvidenceHeads,
     cancel: &Cancel,
 ) -> Result<Sight, Error> {
+    if !vlm.config.sees() {
+        return Ok(Sight::text_only());
+    }
     let begun = std::time::Instant::now();
     let processor = &processor.overview();
     let mut eyes = Eyes { vlm, processor, session: Session::new(heads.clone()), cancel };

@@ -111,6 +111,9 @@ pub fn model_key<T: Stored>(model_dir: &Path) -> Result<String, Error> {
 
 /// Everything that decides an answer: settings, vocabulary, weights.
 pub(crate) fn model_files(model_dir: &Path) -> Result<Vec<PathBuf>, Error> {
+    if model_dir.is_file() {
+        return Ok(vlm::Checkpoint::open(model_dir)?.gguf_files());
+    }
     let mut found = Vec::new();
     for dir in [model_dir.to_path_buf(), model_dir.join("region")] {
         if !dir.is_dir() && dir != model_dir {
@@ -120,7 +123,8 @@ pub(crate) fn model_files(model_dir: &Path) -> Result<Vec<PathBuf>, Error> {
         for entry in std::fs::read_dir(&dir).map_err(read)? {
             let path = entry.map_err(read)?.path();
             let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            let decides = [".json", ".safetensors", ".jinja"].iter().any(|end| name.ends_with(end));
+            let ends = [".json", ".safetensors", ".jinja", ".gguf"];
+            let decides = ends.iter().any(|end| name.ends_with(end));
             if decides && !BESIDE.contains(&name.as_str()) {
                 found.push(path);
             }

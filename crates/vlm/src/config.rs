@@ -21,6 +21,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
+use crate::checkpoint::Checkpoint;
 use crate::error::Error;
 use crate::model::nn::Activation;
 pub use any_resolution::AnyResolution;
@@ -46,6 +47,8 @@ pub enum ModelType {
     Qwen3Vl,
     Blip2,
     InstructBlip,
+    /// A language model alone: Llama, Qwen2 or Mistral.
+    Text,
 }
 
 /// Which of the vision encoder's positions the projector receives (LLaVA).
@@ -74,7 +77,8 @@ pub enum ProjectorConfig {
     QFormer(QFormerConfig),
 }
 
-/// Everything `config.json` says about the network.
+/// Everything `config.json` says about the network. Where it reads text only, what concerns
+/// pictures is empty and of no meaning.
 #[derive(Debug, Clone)]
 pub struct Config {
     pub model_type: ModelType,
@@ -95,15 +99,14 @@ pub struct Config {
 }
 
 impl Config {
-    /// Reads `config.json` and, where present, `generation_config.json` of a model folder.
+    /// Reads `config.json` and, where present, `generation_config.json` of a model.
     ///
     /// Errors: unreadable file, invalid JSON, unsupported `model_type`, impossible values.
     pub fn load(dir: &Path) -> Result<Self, Error> {
-        let json = read_json(&dir.join("config.json"))?;
-        let mut config = Self::from_json(&json)?;
-        let generation = dir.join("generation_config.json");
-        if generation.exists() {
-            config.generation.update(&read_json(&generation)?)?;
+        let files = Checkpoint::open(dir)?;
+        let mut config = Self::from_json(&files.required_json("config.json")?)?;
+        if let Some(generation) = files.json("generation_config.json")? {
+            config.generation.update(&generation)?;
         }
         Ok(config)
     }
@@ -118,6 +121,7 @@ impl Config {
             "llava_next" => ModelType::LlavaNext,
             "llava_onevision" => ModelType::LlavaOnevision,
             "mllama" => ModelType::Mllama,
+            "llama" | "qwen2" | "mistral" => ModelType::Text,
             "qwen2_vl" => ModelType::Qwen2Vl,
             "qwen2_5_vl" => ModelType::Qwen2_5Vl,
             "qwen3_vl" => ModelType::Qwen3Vl,
@@ -128,13 +132,15 @@ impl Config {
             }
             found => {
                 let supported = "idefics3, smolvlm, llava, llava_next, llava_onevision, \
-                                 qwen2_vl, qwen2_5_vl, qwen3_vl, blip-2, instructblip, mllama";
+                                 qwen2_vl, qwen2_5_vl, qwen3_vl, blip-2, instructblip, mllama, \
+                                 llama, qwen2, mistral";
                 return Err(unsupported("model_type", found, supported));
             }
         };
         let config = match model_type {
             ModelType::Idefics3 | ModelType::SmolVlm => idefics3(&fields, model_type)?,
             ModelType::Mllama => mllama::config(&fields)?,
+            ModelType::Text => text_only(&fields)?,
             ModelType::Qwen2Vl | ModelType::Qwen2_5Vl | ModelType::Qwen3Vl => {
                 qwen_vl::qwen_vl(&fields, model_type)?
             }
@@ -143,6 +149,11 @@ impl Config {
         };
         config.check()?;
         Ok(config)
+    }
+
+    /// Whether it can be asked about pictures.
+    pub fn sees(&self) -> bool {
+        self.model_type != ModelType::Text
     }
 
     /// Embeddings that one tile of `image_size` gives; 0 where pictures keep their shape.
@@ -259,6 +270,23 @@ fn llava(fields: &Fields, model_type: ModelType) -> Result<Config, Error> {
         any_resolution: AnyResolution::from_fields(fields, model_type)?,
         tie_word_embeddings: fields.bool("tie_word_embeddings", false)?,
         generation: GenerationConfig::from_config(fields)?,
+    })
+}
+
+/// `LlamaConfig`, `Qwen2Config` and `MistralConfig`: the decoder's keys at the top.
+fn text_only(fields: &Fields) -> Result<Config, Error> {
+    Ok(Config {
+        model_type: ModelType::Text,
+        image_token_id: u32::MAX,
+        pad_token_id: fields.opt_u32("pad_token_id")?,
+        vision_config: VisionConfig::none(),
+        text_config: TextConfig::read(fields, fields.required_str("model_type")?, 1e-6)?,
+        projector: ProjectorConfig::PixelShuffle { scale_factor: 1 },
+        vision_feature_layer: Vec::new(),
+        vision_feature_select_strategy: SelectStrategy::Full,
+        any_resolution: None,
+        tie_word_embeddings: false,
+        generation: GenerationConfig::read(fields, fields)?,
     })
 }
 

@@ -58,6 +58,13 @@ pub enum Error {
     #[error("{tokens} tokens do not fit into the model's context of {limit}; {hint}")]
     ContextOverflow { tokens: usize, limit: usize, hint: String },
 
+    /// A picture for a model without a vision tower.
+    #[error(
+        "this model reads text only and cannot be asked about a picture; \
+         open a vision-language model, or put its mmproj file beside a GGUF model"
+    )]
+    TextOnly,
+
     /// An image cannot be opened, decoded or accepted.
     #[error("cannot open image {name}: {message}")]
     Image { name: String, message: String },

@@ -9,6 +9,7 @@
 
 pub mod error;
 
+pub mod checkpoint;
 pub mod config;
 pub mod device;
 pub mod model;
@@ -21,6 +22,7 @@ pub mod generate;
 mod memory;
 pub mod processor;
 
+pub use checkpoint::Checkpoint;
 pub use config::Config;
 pub use device::{DeviceChoice, choose};
 pub use dual_encoder::DualEncoder;

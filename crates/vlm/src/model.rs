@@ -31,12 +31,14 @@ use std::path::Path;
 
 use candle_core::{D, Device, Tensor};
 
+use crate::checkpoint::Checkpoint;
 use crate::config::{Config, VisionKind};
 use crate::error::{Context, Error};
 use crate::probe::Probe;
 use crate::processor::ImageSpan;
 use crate::weights::TensorMap;
 use crate::weights::packed::{PackedFile, Quantization};
+use family::Family;
 use kv_cache::KvCache;
 use language_model::LanguageModel;
 use loader::Loader;
@@ -65,21 +67,27 @@ pub enum Positions<'a> {
 /// A vision-language model.
 pub struct Vlm {
     pub config: Config,
+    /// `None` in a model that reads text only.
+    pub eyes: Option<Eyes>,
+    pub language_model: LanguageModel,
+}
+
+/// The parts that make picture tokens.
+pub struct Eyes {
     pub vision_encoder: VisionEncoder,
     pub projector: Projector,
     /// Ends rows of picture tokens, `(D)`; in families that have such ends.
     pub image_newline: Option<Tensor>,
-    pub language_model: LanguageModel,
 }
 
 impl Vlm {
-    /// Loads a model folder in Hugging Face layout, in f32.
+    /// Loads a model ([`Checkpoint::open`] says where it may be), in f32.
     ///
     /// Errors: unsupported family; weights missing, damaged or not fitting `config.json`, with
     /// every tensor named.
     pub fn load(dir: &Path, device: &Device) -> Result<Vlm, Error> {
         let config = Config::load(dir)?;
-        Self::from_tensors(&config, TensorMap::open(dir, device)?, Compute::F32)
+        Self::from_tensors(&config, Checkpoint::open(dir)?.tensors(device)?, Compute::F32)
     }
 
     /// Whether the weights of a model folder are whole and fit its `config.json`, unread.
@@ -114,7 +122,7 @@ impl Vlm {
         let config = Config::load(dir)?;
         let family = family::of(&config);
         let open = || {
-            let mut tensors = TensorMap::open(dir, device)?;
+            let mut tensors = Checkpoint::open(dir)?.tensors(device)?;
             let tied = family.adopt(&config, &mut tensors);
             Ok::<_, Error>((tensors, tied))
         };
@@ -169,17 +177,18 @@ impl Vlm {
 
     fn build(config: &Config, loader: &mut Loader, tied: bool) -> Result<Vlm, Error> {
         let family = family::of(config);
-        let vision = &config.vision_config;
         let names = (family.language_model, family.lm_head);
-        let d = config.text_config.hidden_size;
-        let newline = family.image_newline.map(|name| loader.tensor(name, &[d]));
+        let eyes = config.sees().then(|| Eyes::load(loader, family, config));
         Ok(Vlm {
             config: config.clone(),
-            vision_encoder: VisionEncoder::load(loader, family.vision_encoder, vision)?,
-            projector: Projector::load(loader, family.projector, config)?,
-            image_newline: newline.transpose()?,
+            eyes: eyes.transpose()?,
             language_model: LanguageModel::load(loader, names, &config.text_config, tied)?,
         })
+    }
+
+    /// Errors: a model that reads text only.
+    fn eyes(&self) -> Result<&Eyes, Error> {
+        self.eyes.as_ref().ok_or(Error::TextOnly)
     }
 
     /// `pixel_values (N, C, S, S)` → what the projector receives, `(N, P, D_v)`.
@@ -189,13 +198,14 @@ impl Vlm {
     pub fn vision_features(&self, pixel_values: &Tensor) -> Result<Tensor, Error> {
         if self.config.vision_config.kind == VisionKind::Idefics3 {
             let real = without_padding_tiles(pixel_values)?;
-            return self.vision_encoder.forward(&real, None);
+            return self.eyes()?.vision_encoder.forward(&real, None);
         }
         let layers = &self.config.vision_feature_layer;
+        let encoder = &self.eyes()?.vision_encoder;
         if layers.is_empty() {
-            return self.vision_encoder.forward(pixel_values, None);
+            return encoder.forward(pixel_values, None);
         }
-        let mut states = self.vision_encoder.hidden_states(pixel_values, layers)?;
+        let mut states = encoder.hidden_states(pixel_values, layers)?;
         if self.config.vision_feature_select_strategy == crate::config::SelectStrategy::Default {
             for state in &mut states {
                 *state = state.narrow(1, 1, state.dim(1)? - 1)?.contiguous()?;
@@ -217,7 +227,8 @@ impl Vlm {
         spans: &[ImageSpan],
     ) -> Result<Tensor, Error> {
         if self.config.vision_config.tiles.is_some() {
-            return self.vision_encoder.tiled_features(pixel_values, &packing::canvases(spans));
+            let canvases = packing::canvases(spans);
+            return self.eyes()?.vision_encoder.tiled_features(pixel_values, &canvases);
         }
         if self.config.vision_config.dynamic.is_none() {
             return self.vision_features(pixel_values);
@@ -227,11 +238,12 @@ impl Vlm {
             let (tensor, found) = ("pixel_values", pixel_values.dims().to_vec());
             return Err(Error::Shape { tensor, expected: format!("({n_patches}, …)"), found });
         }
+        let eyes = self.eyes()?;
         let mut first = 0;
         let picture = |span: &ImageSpan| {
             let patches = pixel_values.narrow(0, first, span.n_rows())?;
             first += span.n_rows();
-            self.vision_encoder.forward_patches(&patches, span.grid)
+            eyes.vision_encoder.forward_patches(&patches, span.grid)
         };
         let features: Vec<Tensor> = spans.iter().map(picture).collect::<Result<_, _>>()?;
         match features.as_slice() {
@@ -263,7 +275,7 @@ impl Vlm {
             let (tensor, found) = ("vision_features", found.to_vec());
             return Err(Error::Shape { tensor, expected, found });
         }
-        self.projector.forward(vision_features, qformer_input_ids)
+        self.eyes()?.projector.forward(vision_features, qformer_input_ids)
     }
 
     /// `pixel_values (N, C, S, S)` → `image_embeds (N, T_img, D)`, each tile for itself;
@@ -405,6 +417,19 @@ impl Vlm {
             }
         }
         Ok(())
+    }
+}
+
+impl Eyes {
+    fn load(loader: &mut Loader, family: &Family, config: &Config) -> Result<Self, Error> {
+        let vision = &config.vision_config;
+        let d = config.text_config.hidden_size;
+        let newline = family.image_newline.map(|name| loader.tensor(name, &[d]));
+        Ok(Eyes {
+            vision_encoder: VisionEncoder::load(loader, family.vision_encoder, vision)?,
+            projector: Projector::load(loader, family.projector, config)?,
+            image_newline: newline.transpose()?,
+        })
     }
 }
 

@@ -25,7 +25,7 @@ pub use span::{ImageSpan, Packing, Visible};
 pub use tokenizer::{PaddedTexts, TextStream, TextTokenizer, Tokenizer};
 
 use crate::config::{ProjectorConfig, QFormerConfig};
-use crate::{Config, Error};
+use crate::{Checkpoint, Config, Error};
 use image::ImageSettings;
 
 /// What a model receives for one conversation.
@@ -79,17 +79,24 @@ pub struct Processor {
 }
 
 impl Processor {
-    /// Reads the processor's files of a model folder and checks that they fit `config`.
+    /// Reads the processor's files of a model and checks that they fit `config`.
     ///
     /// Errors: a missing or wrong file, or a tokenizer of another model, by name.
     pub fn load(dir: &Path, config: &Config) -> Result<Processor, Error> {
-        let tokenizer = Tokenizer::load(dir)?;
+        let files = &Checkpoint::open(dir)?;
+        let tokenizer = Tokenizer::read(files)?;
         let qformer_tokenizer = qformer_tokenizer(dir, config)?;
-        let layout = Layout::load(dir, config, &tokenizer)?;
-        let chat = ChatTemplate::load(dir, &tokenizer, config.model_type)?;
-        let images = ImageProcessor { settings: ImageSettings::load(dir, layout.image_kind())? };
+        let layout = Layout::load(files, config, &tokenizer)?;
+        let chat = ChatTemplate::load(files, &tokenizer, config.model_type)?;
+        let settings = match config.sees() {
+            true => ImageSettings::read(files, layout.image_kind())?,
+            // Never used, since the layout refuses pictures.
+            false => ImageSettings::parse("{}", layout.image_kind())
+                .map_err(|message| Error::config("preprocessor_config.json", message))?,
+        };
+        let images = ImageProcessor { settings };
         let processor = Processor { tokenizer, qformer_tokenizer, chat, images, layout };
-        processor.layout.check_tiles(dir, &processor.images)?;
+        processor.layout.check_tiles(files, &processor.images)?;
         Ok(processor)
     }
 

@@ -1,4 +1,4 @@
-//! Checkpoint tensors by name, from safetensors files or from memory.
+//! Checkpoint tensors by name, from safetensors or GGUF files or from memory.
 //!
 //! A model takes each tensor with the shape it needs; everything missing, unexpected or misshaped
 //! is collected and reported together, by name. Files are memory-mapped and read tensor by tensor,
@@ -6,11 +6,12 @@
 //! `model::family`'s table.
 
 mod files;
+pub(crate) mod gguf;
 pub mod packed;
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Device, Tensor};
 
@@ -27,10 +28,22 @@ enum Source {
     Mapped(String),
 }
 
+/// Files that hold tensors, under the names that the families know.
+pub(crate) trait TensorFiles {
+    fn names(&self) -> Vec<String>;
+
+    fn shape(&self, name: &str) -> Result<Vec<usize>, Error>;
+
+    /// Reads one tensor as `dtype` on `device`.
+    fn load(&self, name: &str, dtype: DType, device: &Device) -> Result<Tensor, Error>;
+
+    fn paths(&self) -> Vec<PathBuf>;
+}
+
 /// Named tensors to build a model from.
 pub struct TensorMap {
     sources: BTreeMap<String, Source>,
-    files: Option<Files>,
+    files: Option<Box<dyn TensorFiles>>,
     device: Device,
     dtype: DType,
     problems: RefCell<TensorMismatch>,
@@ -54,21 +67,25 @@ impl TensorMap {
     /// Errors: no weights, a missing shard, an empty, truncated or corrupt file.
     pub fn open(dir: &Path, device: &Device) -> Result<Self, Error> {
         let files = Files::open_folder(dir)?;
-        Ok(Self::from_files(files, device))
+        Ok(Self::from_files(Box::new(files), device))
     }
 
     /// One safetensors file.
     pub fn open_file(path: &Path, device: &Device) -> Result<Self, Error> {
-        Ok(Self::from_files(Files::open(&[path.to_path_buf()])?, device))
+        Ok(Self::from_files(Box::new(Files::open(&[path.to_path_buf()])?), device))
     }
 
-    fn from_files(files: Files, device: &Device) -> Self {
+    pub(crate) fn from_files(files: Box<dyn TensorFiles>, device: &Device) -> Self {
         let names = files.names();
         let sources = names.into_iter().map(|name| (name.clone(), Source::Mapped(name))).collect();
         Self::new(sources, Some(files), device.clone())
     }
 
-    fn new(sources: BTreeMap<String, Source>, files: Option<Files>, device: Device) -> Self {
+    fn new(
+        sources: BTreeMap<String, Source>,
+        files: Option<Box<dyn TensorFiles>>,
+        device: Device,
+    ) -> Self {
         let dtype = DType::F32;
         TensorMap { sources, files, device, dtype, problems: RefCell::default(), dry: false }
     }
@@ -144,7 +161,14 @@ impl TensorMap {
 
     /// Which files the tensors come from, with their sizes and times: changes when they do.
     pub(crate) fn fingerprint(&self) -> String {
-        self.files.as_ref().map(Files::fingerprint).unwrap_or_default()
+        let paths = self.files.as_ref().map(|files| files.paths()).unwrap_or_default();
+        let of = |path: &PathBuf| {
+            let path = std::path::absolute(path).unwrap_or_else(|_| path.clone());
+            let about = std::fs::metadata(&path).ok();
+            let changed = about.as_ref().and_then(|about| about.modified().ok());
+            format!("{} {:?} {changed:?}\n", path.display(), about.map(|about| about.len()))
+        };
+        paths.iter().map(of).collect()
     }
 
     /// Ends the taking: an error names every tensor that was missing, misshaped or left over.

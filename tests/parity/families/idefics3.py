@@ -54,6 +54,9 @@ def idefics3(smol, text, scale_factor=2, tied=False, splitting=False, image_size
 
 
 CASES = {
+    "smolvlm-llama-tiles-gguf": lambda: (
+        idefics3(True, "llama", splitting=True, longest=96, adds_bos=True), [(61, 40)],
+        talk(1, second_turn=True)),
     "smolvlm-llama-square": lambda: (
         idefics3(True, "llama", tied=True, longest=32), [(50, 30)], talk(1)),
     "smolvlm-llama-tiles": lambda: (

@@ -128,6 +128,8 @@ NEXT_GRIDS = [(1, 2), (2, 1), (2, 2), (3, 1), (1, 3)]
 ONEVISION_GRIDS = [(rows, cols) for rows in range(1, 7) for cols in range(1, 7)]
 
 CASES = {
+    "llava-clip-llama-gguf": lambda: (
+        llava("clip", "llama", -2, "default", adds_bos=True), [(70, 45)], talk(1)),
     "llava-clip-llama": lambda: (
         llava("clip", "llama", -2, "default", adds_bos=True), [(70, 45)], talk(1)),
     "llava-clip-qwen2-full-pad": lambda: (

@@ -37,6 +37,11 @@ fn of(kind: Kind) -> Vec<Fixture> {
     cases.into_iter().filter(|case| case.kind == kind).map(Fixture).collect()
 }
 
+/// Those with pictures: language models alone have none.
+pub fn seeing() -> Vec<Fixture> {
+    all().into_iter().filter(|case| !case.images.is_empty()).collect()
+}
+
 impl Fixture {
     /// What the reference computed, as f32.
     pub fn floats(&self, name: &str) -> Tensor {

@@ -25,7 +25,7 @@ fn prompts_and_ids_equal_the_reference() {
 
 #[test]
 fn pixel_values_equal_the_reference() {
-    for case in fixture::all() {
+    for case in fixture::seeing() {
         let config = Config::load(&case.dir).expect(&case.name);
         let processor = Processor::load(&case.dir, &config).expect(&case.name);
         let inputs = processor.prepare(&case.messages, &case.images).expect(&case.name);
@@ -37,7 +37,7 @@ fn pixel_values_equal_the_reference() {
 /// Spans cover exactly the picture tokens, and each lies within its picture where unpadded.
 #[test]
 fn spans_cover_the_picture_tokens() {
-    for case in fixture::all() {
+    for case in fixture::seeing() {
         let config = Config::load(&case.dir).expect(&case.name);
         let processor = Processor::load(&case.dir, &config).expect(&case.name);
         let inputs = processor.prepare(&case.messages, &case.images).expect(&case.name);
@@ -90,7 +90,7 @@ fn shown(span: &ImageSpan) -> ImageSpan {
 /// middle of what it is said to show.
 #[test]
 fn a_token_shows_what_it_is_made_of() {
-    for case in fixture::all() {
+    for case in fixture::seeing() {
         let config = Config::load(&case.dir).expect(&case.name);
         let processor = Processor::load(&case.dir, &config).expect(&case.name);
         let n_patches = config.vision_config.patches_per_side();

@@ -14,8 +14,9 @@ fn every_case_equals_the_reference() {
         let mut held = Held::new(&case).expect(&case.name);
         hold(&case, &mut held).expect(&case.name);
         assert!(held.holds(), "{held:?}");
-        assert_eq!((held.deviations.len(), held.greedy_equal), (4, 32), "{held:?}");
-        assert!(held.largest_step.expect("steps") < 0.01, "{held:?}");
+        let n_tensors = if case.images.is_empty() { 1 } else { 4 };
+        assert_eq!((held.deviations.len(), held.greedy_equal), (n_tensors, 32), "{held:?}");
+        assert!(held.largest_step.is_none_or(|step| step < 0.01), "{held:?}");
     }
 }
 

@@ -11,6 +11,7 @@ use candle_transformers::models::clip::vision_model::{ClipVisionConfig, ClipVisi
 use candle_transformers::models::llama::{Cache, Llama, LlamaConfig};
 use candle_transformers::models::siglip::{self, VisionConfig, VisionModel};
 use serde_json::Value;
+use vlm::model::Eyes;
 use vlm::{DualEncoder, Mask, Positions, Probe, Vlm};
 
 use super::fixture::{self, Fixture};
@@ -29,6 +30,10 @@ fn case(name: &str) -> (Fixture, Vlm, Value, VarBuilder<'static>) {
     (case, vlm, config, weights)
 }
 
+fn eyes(vlm: &Vlm) -> &Eyes {
+    vlm.eyes.as_ref().expect("a tower")
+}
+
 fn assert_close(what: &str, ours: &Tensor, theirs: &Tensor) {
     assert_eq!(ours.dims(), theirs.dims(), "{what}");
     let apart = (ours - theirs).and_then(|d| d.abs()?.max_all()?.to_scalar::<f32>());
@@ -45,7 +50,7 @@ fn siglip_is_candles_siglip() {
     let theirs = VisionModel::new(&sizes, false, weights.pp("vision_tower.vision_model"));
     let theirs = theirs.expect("their tower");
     let pixel_values = case.floats("pixel_values");
-    let ours = vlm.vision_encoder.forward(&pixel_values, None).expect("our features");
+    let ours = eyes(&vlm).vision_encoder.forward(&pixel_values, None).expect("our features");
     assert_close("SigLIP", &ours, &theirs.forward(&pixel_values).expect("their features"));
 }
 
@@ -70,7 +75,7 @@ fn clip_is_candles_clip() {
     // Theirs lists the output of each layer; ours counts the embeddings as state 0.
     let states = theirs.output_hidden_states(&pixel_values).expect("their states");
     for layer in 1..=sizes.num_hidden_layers {
-        let ours = vlm.vision_encoder.hidden_states(&pixel_values, &[layer as i64]);
+        let ours = eyes(&vlm).vision_encoder.hidden_states(&pixel_values, &[layer as i64]);
         let ours = ours.expect("our states").remove(0);
         assert_close(&format!("CLIP layer {layer}"), &ours, &states[layer - 1]);
     }

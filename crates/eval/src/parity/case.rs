@@ -7,6 +7,7 @@ use candle_core::{DType, Device, Tensor};
 use image::RgbImage;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use vlm::Checkpoint;
 use vlm::processor::{Message, Part, Role, image as pictures};
 
 use crate::Error;
@@ -105,18 +106,20 @@ impl Case {
         })
     }
 
-    /// The family and its decoder, as `config.json` calls them; `-` for what has no decoder.
+    /// The family and its decoder, as `config.json` calls them; `-` for what has no decoder, and a
+    /// language model alone is both.
     ///
     /// # Errors
     /// [`Error::Case`].
     pub fn kinds(&self) -> Result<(String, String), Error> {
-        let config = json(&self.dir.join("config.json"))?;
-        let kind = |value: &Value| value["model_type"].as_str().unwrap_or("").to_owned();
+        let config = Checkpoint::open(&self.dir)?.json("config.json")?.unwrap_or_default();
+        let kind = |value: &Value| value["model_type"].as_str().map(str::to_owned);
+        let family = kind(&config).unwrap_or_default();
         let decoder = match self.kind {
-            Kind::Ask => kind(&config["text_config"]),
+            Kind::Ask => kind(&config["text_config"]).unwrap_or_else(|| family.clone()),
             Kind::Compare => "-".to_owned(),
         };
-        Ok((kind(&config), decoder))
+        Ok((family, decoder))
     }
 
     fn tensor(&self, name: &str) -> Result<&Tensor, Error> {

@@ -90,7 +90,10 @@ impl<'a> Fields<'a> {
         Ok(self.parsed(key, "true or false", Value::as_bool)?.unwrap_or(default))
     }
 
-    pub fn str(&self, key: &str, default: &'a str) -> Result<&'a str, Error> {
+    pub fn str<'b>(&self, key: &str, default: &'b str) -> Result<&'b str, Error>
+    where
+        'a: 'b,
+    {
         Ok(self.parsed(key, "a string", Value::as_str)?.unwrap_or(default))
     }
 
@@ -132,6 +135,12 @@ impl<'a> Fields<'a> {
         };
         let found = self.parsed(key, "a layer index or a list of them", list)?;
         Ok(found.unwrap_or_else(|| vec![default]))
+    }
+
+    /// A list of numbers.
+    pub fn numbers(&self, key: &str) -> Result<Vec<f64>, Error> {
+        let list = |v: &Value| v.as_array()?.iter().map(Value::as_f64).collect();
+        Ok(self.parsed(key, "a list of numbers", list)?.unwrap_or_default())
     }
 
     /// A list of whole numbers.

@@ -28,7 +28,11 @@ pub struct GenerationConfig {
 impl GenerationConfig {
     /// From `config.json`: its own ids, else the decoder's, else none.
     pub(crate) fn from_config(fields: &Fields) -> Result<Self, Error> {
-        let text = fields.object("text_config")?;
+        Self::read(fields, &fields.object("text_config")?)
+    }
+
+    /// From the keys of the whole model, else those of its decoder.
+    pub(super) fn read(fields: &Fields, text: &Fields) -> Result<Self, Error> {
         let decoder = text.str("model_type", fields.str("model_type", "llama")?)?;
         let default = match decoder {
             "mllama" | "mllama_text_model" => vec![128_001],

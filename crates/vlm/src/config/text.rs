@@ -27,6 +27,8 @@ pub enum RopeScaling {
         high_freq_factor: f64,
         original_max_position_embeddings: f64,
     },
+    /// Each frequency divided by its own factor, `(d/2)`: how a GGUF holds the result of Llama 3.1.
+    Factors(Vec<f64>),
 }
 
 /// Rotary positions in three dimensions: time, height, width (Qwen2-VL, section 2.1).
@@ -85,19 +87,27 @@ impl TextConfig {
     /// the whole object is missing.
     pub(crate) fn from_fields(
         parent: &Fields,
-        model_type: &'static str,
+        model_type: &str,
         rms_norm_eps: f64,
     ) -> Result<Self, Error> {
-        let fields = parent.object("text_config")?;
+        Self::read(&parent.object("text_config")?, model_type, rms_norm_eps)
+    }
+
+    /// The same from the decoder's own keys.
+    pub(super) fn read(
+        fields: &Fields,
+        model_type: &str,
+        rms_norm_eps: f64,
+    ) -> Result<Self, Error> {
         let model_type = fields.str("model_type", model_type)?;
         let eps = if fields.is_absent() { rms_norm_eps } else { 1e-6 };
-        let mut config = Self::llama(&fields, eps)?;
+        let mut config = Self::llama(fields, eps)?;
         match model_type {
             "llama" => {}
-            "qwen2" => config.become_qwen2(&fields)?,
-            "mistral" => config.become_mistral(&fields)?,
-            "mllama_text_model" => config.become_mllama(&fields)?,
-            "opt" => config.become_opt(&fields)?,
+            "qwen2" => config.become_qwen2(fields)?,
+            "mistral" => config.become_mistral(fields)?,
+            "mllama_text_model" => config.become_mllama(fields)?,
+            "opt" => config.become_opt(fields)?,
             found => {
                 return Err(unsupported(
                     &fields.path("model_type"),
@@ -106,7 +116,7 @@ impl TextConfig {
                 ));
             }
         }
-        config.check(&fields)?;
+        config.check(fields)?;
         Ok(config)
     }
 
@@ -248,6 +258,12 @@ impl TextConfig {
             let message = format!("{} is not an even number above 0", self.head_dim);
             return Err(Error::config(fields.path("head_dim"), message));
         }
+        if let RopeScaling::Factors(factors) = &self.rope_scaling
+            && factors.len() != self.head_dim / 2
+        {
+            let message = format!("{} rotary factors do not fit it", factors.len());
+            return Err(Error::config(fields.path("head_dim"), message));
+        }
         if let Some(MultimodalRotary { mrope_section, .. }) = &self.multimodal_rotary
             && mrope_section.iter().sum::<usize>() != self.head_dim / 2
         {
@@ -278,6 +294,7 @@ fn rope_scaling(fields: &Fields) -> Result<RopeScaling, Error> {
             original_max_position_embeddings: scaling
                 .required_f64("original_max_position_embeddings")?,
         }),
+        "factors" => Ok(RopeScaling::Factors(scaling.numbers("factors")?)),
         found => {
             let supported = "default, mrope, linear, dynamic, llama3";
             Err(unsupported(&scaling.path("rope_type"), found, supported))

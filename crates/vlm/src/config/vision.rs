@@ -189,6 +189,24 @@ impl VisionConfig {
         }
     }
 
+    /// No tower: a model that reads text only.
+    pub(crate) fn none() -> Self {
+        VisionConfig {
+            kind: VisionKind::Clip,
+            hidden_size: 0,
+            intermediate_size: 0,
+            num_hidden_layers: 0,
+            num_attention_heads: 1,
+            num_channels: 3,
+            image_size: 0,
+            patch_size: 1,
+            hidden_act: Activation::Gelu,
+            layer_norm_eps: 0.0,
+            dynamic: None,
+            tiles: None,
+        }
+    }
+
     /// The tower of a dual encoder, whatever its own `model_type` says.
     pub(crate) fn dual_encoder(
         fields: &Fields,

@@ -56,6 +56,17 @@ const IDEFICS3: Family = Family {
     unused: &[],
 };
 
+/// A language model alone.
+const TEXT: Family = Family {
+    vision_encoder: "vision_model",
+    projector: "connector",
+    language_model: "model",
+    lm_head: "lm_head",
+    image_newline: None,
+    aliases: &[("model.language_model.", "model.")],
+    unused: &[],
+};
+
 /// Qwen2-VL and Qwen2.5-VL; transformers renames inside but saves these names.
 const QWEN2_VL: Family = Family {
     vision_encoder: "visual",
@@ -124,6 +135,7 @@ pub(super) fn of(config: &Config) -> &'static Family {
             TextKind::Llama => &BLIP,
             TextKind::Opt => &BLIP_OPT,
         },
+        ModelType::Text => &TEXT,
     }
 }
 

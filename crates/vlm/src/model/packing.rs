@@ -75,7 +75,7 @@ impl Vlm {
 
     /// `n` newline embeddings, one under the other: `(n, 1, D)`.
     fn newlines(&self, n: usize) -> Result<Tensor, Error> {
-        let newline = self.image_newline.as_ref().ok_or_else(|| {
+        let newline = self.eyes()?.image_newline.as_ref().ok_or_else(|| {
             Error::config("model_type", "has no newline tokens, but the spans hold some")
         })?;
         Ok(newline.broadcast_left((n, 1))?.contiguous()?)

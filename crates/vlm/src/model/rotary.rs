@@ -34,15 +34,18 @@ impl Rotary {
     pub(super) fn new(config: &TextConfig) -> Self {
         let mut inv_freq = frequencies(config.rope_theta, config.head_dim);
         let mut dynamic = None;
-        match config.rope_scaling {
+        match &config.rope_scaling {
             RopeScaling::Default => {}
             RopeScaling::Linear { factor } => {
-                inv_freq.iter_mut().for_each(|f| *f /= factor as f32);
+                inv_freq.iter_mut().for_each(|f| *f /= *factor as f32);
             }
             RopeScaling::Dynamic { factor } => {
-                dynamic = Some((factor, config.max_position_embeddings));
+                dynamic = Some((*factor, config.max_position_embeddings));
             }
             RopeScaling::Llama3 { .. } => llama3(&mut inv_freq, &config.rope_scaling),
+            RopeScaling::Factors(factors) => {
+                inv_freq.iter_mut().zip(factors).for_each(|(f, factor)| *f /= *factor as f32);
+            }
         }
         let (theta, head_dim) = (config.rope_theta, config.head_dim);
         let dimensions = match &config.multimodal_rotary {

@@ -9,13 +9,12 @@ mod python;
 mod tests;
 
 use std::collections::BTreeMap;
-use std::path::Path;
 
 use minijinja::{Environment, Value, context};
 use serde::{Deserialize, Serialize};
 
-use crate::Error;
-use crate::config::{ModelType, read_json};
+use crate::config::ModelType;
+use crate::{Checkpoint, Error};
 
 use super::tokenizer::{Tokenizer, template};
 
@@ -119,14 +118,22 @@ const INSTRUCT_BLIP_TEMPLATE: &str = "{% for message in messages %}\
 {% elif message['role'] == 'assistant' %}{{ ' ' + text + '\n' }}\
 {% else %}{{ text + '\n' }}{% endif %}{% endfor %}";
 
+/// Language models that were taught no conversation go on with the text as it is.
+const PLAIN_TEMPLATE: &str = "{% for message in messages %}\
+{% for part in message['content'] %}{{ part['text'] }}{% endfor %}{% endfor %}";
+
 impl ChatTemplate {
     /// The template of a model folder: `chat_template.jinja`, `chat_template.json`,
     /// `processor_config.json` or `tokenizer_config.json`, the first that has one, else the
     /// family's usual one, where it has one.
     ///
     /// Errors: an unreadable file, or a template that does not compile, by name.
-    pub fn load(dir: &Path, tokenizer: &Tokenizer, model: ModelType) -> Result<Self, Error> {
-        let (source, file) = find(dir, tokenizer, model)?;
+    pub fn load(
+        files: &Checkpoint,
+        tokenizer: &Tokenizer,
+        model: ModelType,
+    ) -> Result<Self, Error> {
+        let (source, file) = find(files, tokenizer, model)?;
         let special = tokenizer.special_tokens().clone();
         ChatTemplate::new(&source, special, "<image>").map_err(|error| Error::Processor {
             file: file.clone(),
@@ -205,29 +212,31 @@ fn part_value(part: &Part) -> Value {
 }
 
 /// The template's text and the file it came from.
-fn find(dir: &Path, tokenizer: &Tokenizer, model: ModelType) -> Result<(String, String), Error> {
-    let path = dir.join("chat_template.jinja");
-    if path.exists() {
-        let text = std::fs::read_to_string(&path).map_err(|source| Error::io(&path, source))?;
-        return Ok((text, path.display().to_string()));
+fn find(
+    files: &Checkpoint,
+    tokenizer: &Tokenizer,
+    model: ModelType,
+) -> Result<(String, String), Error> {
+    let place = |name: &str| files.place(name).display().to_string();
+    let name = "chat_template.jinja";
+    if let Some(text) = files.text(name)? {
+        return Ok((text, place(name)));
     }
     for name in ["chat_template.json", "processor_config.json"] {
-        let path = dir.join(name);
-        if path.exists()
-            && let Some(text) = read_json(&path)?.get("chat_template").and_then(template)
-        {
-            return Ok((text, path.display().to_string()));
+        let json = files.json(name)?.unwrap_or_default();
+        if let Some(text) = json.get("chat_template").and_then(template) {
+            return Ok((text, place(name)));
         }
     }
     if let Some(text) = tokenizer.chat_template() {
-        let path = dir.join("tokenizer_config.json");
-        return Ok((text.to_owned(), path.display().to_string()));
+        return Ok((text.to_owned(), place("tokenizer_config.json")));
     }
     let text = match model {
         ModelType::Idefics3 | ModelType::SmolVlm => IDEFICS3_TEMPLATE,
         ModelType::Llava => LLAVA_TEMPLATE,
         ModelType::Blip2 => BLIP_2_TEMPLATE,
         ModelType::InstructBlip => INSTRUCT_BLIP_TEMPLATE,
+        ModelType::Text => PLAIN_TEMPLATE,
         // Each of their checkpoints was taught another one.
         ModelType::LlavaNext
         | ModelType::LlavaOnevision
@@ -235,7 +244,7 @@ fn find(dir: &Path, tokenizer: &Tokenizer, model: ModelType) -> Result<(String, 
         | ModelType::Qwen2Vl
         | ModelType::Qwen2_5Vl
         | ModelType::Qwen3Vl => {
-            let file = dir.join("chat_template.jinja").display().to_string();
+            let file = place("chat_template.jinja");
             let message = "is missing; take the one that came with these weights".to_owned();
             return Err(Error::Processor { file, message });
         }

@@ -8,19 +8,17 @@ mod any_resolution;
 mod mllama;
 mod qwen_vl;
 
-use std::path::Path;
-
 use serde_json::Value;
 
 use super::image::{ImageProcessor, Kind, Tile, Tiles};
 use super::span::{ImageSpan, Packing, Visible};
 use super::tokenizer::Tokenizer;
 use super::{Message, Part};
-use crate::Error;
 use crate::config::{
     AnyResolution, Config, DynamicResolution, ModelType, ProjectorConfig, SelectStrategy,
-    VisionKind, read_json,
+    VisionKind,
 };
+use crate::{Checkpoint, Error};
 
 /// The tokens around and inside pictures.
 #[derive(Clone, Debug)]
@@ -48,6 +46,8 @@ enum Family {
     Idefics3 { fake: String, global: String },
     /// The image token repeated.
     Llava,
+    /// No pictures: a model that reads text only.
+    Text,
     /// The same: for a view of the whole picture, then for its tiles side by side.
     LlavaNext(AnyResolution),
     /// The image token repeated as often as the picture's size asks for.
@@ -60,11 +60,15 @@ enum Family {
 }
 
 impl Layout {
-    /// The layout of the model in `dir`.
+    /// The layout of a model.
     ///
     /// Errors: `Error::Processor` when the tokenizer lacks a picture token, has it under another
     /// id, or `processor_config.json` counts other tokens than `config` gives.
-    pub fn load(dir: &Path, config: &Config, tokenizer: &Tokenizer) -> Result<Layout, Error> {
+    pub fn load(
+        files: &Checkpoint,
+        config: &Config,
+        tokenizer: &Tokenizer,
+    ) -> Result<Layout, Error> {
         let named = |key: &str, usual: &str| tokenizer.special(key).unwrap_or(usual).to_owned();
         let dynamic = &config.vision_config.dynamic;
         let usual = match config.model_type {
@@ -85,6 +89,7 @@ impl Layout {
                 bos: tokenizer.special("bos_token").map(str::to_owned),
             },
             (ModelType::Blip2 | ModelType::InstructBlip, _) => Family::QFormer,
+            (ModelType::Text, _) => Family::Text,
             (_, None) => match dynamic {
                 Some(dynamic) => Family::QwenVl(dynamic.clone()),
                 None => Family::Llava,
@@ -112,7 +117,7 @@ impl Layout {
             patch_size: config.vision_config.patch_size as u32,
         };
         layout.check_tokenizer(config, tokenizer)?;
-        layout.check_count(dir)?;
+        layout.check_count(files)?;
         Ok(layout)
     }
 
@@ -203,6 +208,9 @@ impl Layout {
     ///
     /// Errors: `Error::Processor` when pictures and `Part::Image`s differ in number.
     pub fn plain(&self, messages: &[Message], n_images: usize) -> Result<Vec<Message>, Error> {
+        if n_images > 0 && matches!(self.family, Family::Text) {
+            return Err(Error::TextOnly);
+        }
         let asked: usize = messages.iter().map(Message::n_images).sum();
         if asked != n_images {
             let message = format!("the messages hold {asked} pictures, {n_images} were given");
@@ -220,8 +228,11 @@ impl Layout {
 
     /// Refuses settings whose tiles the vision encoder cannot take, or other ones than
     /// `config.json` expects.
-    pub fn check_tiles(&self, dir: &Path, images: &ImageProcessor) -> Result<(), Error> {
-        let file = dir.join("preprocessor_config.json").display().to_string();
+    pub fn check_tiles(&self, files: &Checkpoint, images: &ImageProcessor) -> Result<(), Error> {
+        if matches!(self.family, Family::Text) {
+            return Ok(());
+        }
+        let file = files.place("preprocessor_config.json").display().to_string();
         if let Family::LlavaNext(settings) = &self.family
             && settings.image_grid_pinpoints != images.settings.image_grid_pinpoints
         {
@@ -311,7 +322,7 @@ impl Layout {
     fn check_tokenizer(&self, config: &Config, tokenizer: &Tokenizer) -> Result<(), Error> {
         let (token, id) = (&self.image_token, self.image_token_id);
         let found = tokenizer.id(token);
-        if found != Some(id) {
+        if found != Some(id) && config.sees() {
             let found = found.map_or("has no such token".to_owned(), |id| format!("says {id}"));
             let message = format!(
                 "config.json gives {token} the id {id}, the tokenizer {found}; \
@@ -320,7 +331,9 @@ impl Layout {
             return Err(wrong("tokenizer.json", message));
         }
         let (have, fit) = (tokenizer.vocab_size(), config.text_config.n_embeddings());
-        if have > fit {
+        // A picture's token is never looked up, so it needs no row of the embedding.
+        let fit_with_image = if id as usize == fit { fit + 1 } else { fit };
+        if have > fit_with_image {
             let message = format!(
                 "has {have} tokens, but the model knows {fit}; \
                  take the tokenizer.json that came with these weights"
@@ -330,25 +343,27 @@ impl Layout {
         Ok(())
     }
 
-    fn check_count(&self, dir: &Path) -> Result<(), Error> {
+    fn check_count(&self, files: &Checkpoint) -> Result<(), Error> {
         let (key, gives) = match &self.family {
             Family::Idefics3 { .. } => ("image_seq_len", self.tokens_per_tile.into()),
             Family::LlavaNext(AnyResolution { max_tiles: Some(n), .. }) => {
                 ("vision_aspect_ratio", Value::from(format!("anyres_max_{n}")))
             }
             Family::QFormer => ("num_query_tokens", self.tokens_per_tile.into()),
-            Family::LlavaNext(_) | Family::Llava | Family::QwenVl(_) | Family::Mllama { .. } => {
+            Family::LlavaNext(_)
+            | Family::Llava
+            | Family::QwenVl(_)
+            | Family::Mllama { .. }
+            | Family::Text => {
                 return Ok(());
             }
         };
-        let path = dir.join("processor_config.json");
-        if !path.exists() {
-            return Ok(());
-        }
-        match read_json(&path)?.get(key).filter(|says| !says.is_null()) {
+        let name = "processor_config.json";
+        let settings = files.json(name)?.unwrap_or_default();
+        match settings.get(key).filter(|says| !says.is_null()) {
             Some(says) if *says != gives => {
                 let message = format!("{key} is {says}, but config.json gives {gives}");
-                Err(wrong(&path.display().to_string(), message))
+                Err(wrong(&files.place(name).display().to_string(), message))
             }
             _ => Ok(()),
         }
@@ -362,6 +377,7 @@ pub(crate) fn image_kind(config: &Config) -> Kind {
         (ModelType::Llava, VisionKind::Clip) => Kind::Clip,
         (ModelType::Llava, _) => Kind::Siglip,
         (ModelType::LlavaNext, _) => Kind::LlavaNext,
+        (ModelType::Text, _) => Kind::Clip, // never asked
         (ModelType::LlavaOnevision, _) => Kind::LlavaOnevision,
         (ModelType::Mllama, _) => Kind::Mllama,
         (ModelType::Qwen2Vl | ModelType::Qwen2_5Vl | ModelType::Qwen3Vl, _) => Kind::Qwen2Vl,

@@ -17,8 +17,7 @@ use tokenizers::AddedToken;
 pub use padded::{PaddedTexts, TextTokenizer};
 pub use stream::TextStream;
 
-use crate::Error;
-use crate::config::read_json;
+use crate::{Checkpoint, Error};
 
 /// A tokenizer and its special tokens.
 #[derive(Clone)]
@@ -49,22 +48,24 @@ impl Tokenizer {
     ///
     /// Errors: `Error::Io`, `Error::Json`, `Error::Processor`, each naming the file.
     pub fn load(dir: &Path) -> Result<Tokenizer, Error> {
-        let path = dir.join("tokenizer.json");
-        if !path.exists() {
+        Self::read(&Checkpoint::open(dir)?)
+    }
+
+    pub(super) fn read(files: &Checkpoint) -> Result<Tokenizer, Error> {
+        let path = files.place("tokenizer.json");
+        let Some(text) = files.text("tokenizer.json")? else {
             let message = "is missing; a tokenizer in another format (tokenizer.model, vocab.json) \
                            cannot be read, so download tokenizer.json too";
             return Err(wrong(&path, message));
-        }
-        let bytes = std::fs::read(&path).map_err(|source| Error::io(&path, source))?;
-        let inner = tokenizers::Tokenizer::from_bytes(&bytes).map_err(|error| {
+        };
+        let inner = tokenizers::Tokenizer::from_bytes(&text).map_err(|error| {
             wrong(&path, format!("is not a tokenizer ({error}); download it again"))
         })?;
         let mut tokenizer = Tokenizer { inner, special: BTreeMap::new(), chat_template: None };
         tokenizer.forget_training_limits();
         for name in ["added_tokens.json", "tokenizer_config.json", "special_tokens_map.json"] {
-            let path = dir.join(name);
-            if path.exists() {
-                let json = read_json(&path)?;
+            if let Some(json) = files.json(name)? {
+                let path = files.place(name);
                 tokenizer.take(name, &json).map_err(|message| wrong(&path, message))?;
             }
         }

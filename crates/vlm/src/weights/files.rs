@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use candle_core::safetensors::MmapedSafetensors;
 use candle_core::{DType, Device, Tensor};
 
+use super::TensorFiles;
 use crate::config::read_json;
 use crate::error::Error;
 
@@ -61,35 +62,29 @@ impl Files {
         Ok(Files { mapped, paths: paths.to_vec() })
     }
 
-    pub(super) fn names(&self) -> Vec<String> {
+    fn damaged(&self, name: &str, error: &candle_core::Error) -> Error {
+        let path = self.paths.first().map(PathBuf::as_path).unwrap_or(Path::new("."));
+        weights_error(path, format!("tensor {name}: {error}"), "download the weights again")
+    }
+}
+
+impl TensorFiles for Files {
+    fn names(&self) -> Vec<String> {
         self.mapped.tensors().into_iter().map(|(name, _)| name).collect()
     }
 
-    pub(super) fn shape(&self, name: &str) -> Result<Vec<usize>, Error> {
+    fn shape(&self, name: &str) -> Result<Vec<usize>, Error> {
         let view = self.mapped.get(name).map_err(|e| self.damaged(name, &e))?;
         Ok(view.shape().to_vec())
     }
 
-    /// Reads one tensor as `dtype` on `device`.
-    pub(super) fn load(&self, name: &str, dtype: DType, device: &Device) -> Result<Tensor, Error> {
+    fn load(&self, name: &str, dtype: DType, device: &Device) -> Result<Tensor, Error> {
         let load = || self.mapped.load(name, &Device::Cpu)?.to_dtype(dtype)?.to_device(device);
         load().map_err(|e| self.damaged(name, &e))
     }
 
-    /// Paths, sizes and times of change.
-    pub(super) fn fingerprint(&self) -> String {
-        let of = |path: &PathBuf| {
-            let path = std::path::absolute(path).unwrap_or_else(|_| path.clone());
-            let about = std::fs::metadata(&path).ok();
-            let changed = about.as_ref().and_then(|about| about.modified().ok());
-            format!("{} {:?} {changed:?}\n", path.display(), about.map(|about| about.len()))
-        };
-        self.paths.iter().map(of).collect()
-    }
-
-    fn damaged(&self, name: &str, error: &candle_core::Error) -> Error {
-        let path = self.paths.first().map(PathBuf::as_path).unwrap_or(Path::new("."));
-        weights_error(path, format!("tensor {name}: {error}"), "download the weights again")
+    fn paths(&self) -> Vec<PathBuf> {
+        self.paths.clone()
     }
 }
 

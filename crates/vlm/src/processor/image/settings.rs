@@ -11,8 +11,8 @@ use serde_json::Value;
 use super::decode::MAX_PIXELS;
 use super::dynamic::PatchSettings;
 use super::resample::Filter;
-use crate::Error;
 use crate::config::any_resolution;
+use crate::{Checkpoint, Error};
 
 /// Which reference image processor a checkpoint asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -122,19 +122,29 @@ const CLIP_MEAN: [f64; 3] = [0.481_454_66, 0.457_827_5, 0.408_210_73];
 const CLIP_STD: [f64; 3] = [0.268_629_54, 0.261_302_58, 0.275_777_11];
 
 impl ImageSettings {
-    /// Reads `dir/preprocessor_config.json`; `fallback` is the class when the file names none.
+    /// Reads a model's `preprocessor_config.json`; `fallback` is the class when it names none.
     ///
     /// Errors: `Error::Processor` naming the file, the key and what is wrong with it.
     pub fn load(dir: &Path, fallback: Kind) -> Result<ImageSettings, Error> {
-        let path = dir.join("preprocessor_config.json");
-        let text = std::fs::read_to_string(&path).map_err(|error| Error::io(&path, error))?;
-        ImageSettings::parse(&text, fallback)
-            .map_err(|message| Error::Processor { file: path.display().to_string(), message })
+        Self::read(&Checkpoint::open(dir)?, fallback)
+    }
+
+    pub(crate) fn read(files: &Checkpoint, fallback: Kind) -> Result<ImageSettings, Error> {
+        let name = "preprocessor_config.json";
+        let json = files.required_json(name)?;
+        Self::resolve(json, fallback).map_err(|message| Error::Processor {
+            file: files.place(name).display().to_string(),
+            message,
+        })
     }
 
     /// Resolves the text of a `preprocessor_config.json`; the error says which key is wrong.
     pub fn parse(text: &str, fallback: Kind) -> Result<ImageSettings, String> {
-        let typed: Typed = serde_json::from_str(text).map_err(|error| error.to_string())?;
+        Self::resolve(serde_json::from_str(text).map_err(|error| error.to_string())?, fallback)
+    }
+
+    fn resolve(json: Value, fallback: Kind) -> Result<ImageSettings, String> {
+        let typed: Typed = serde_json::from_value(json).map_err(|error| error.to_string())?;
         let kind = kind(&typed, fallback)?;
         let crop_size = match &typed.crop_size {
             None => (224, 224),

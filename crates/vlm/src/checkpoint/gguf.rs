@@ -1,0 +1,236 @@
+//! A GGUF model as llama.cpp writes it: the language model's file and, where the model sees, its
+//! `mmproj` companion.
+//!
+//! It finds the two and makes sure that they fit. What their metadata means as Hugging Face files
+//! is in `settings`, the vocabulary's in `vocabulary`, tensor names in `tensors`.
+
+mod settings;
+mod tensors;
+mod vocabulary;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use crate::config::unsupported;
+use crate::error::Error;
+use crate::weights::gguf::{GgufFile, damaged};
+use tensors::GgufTensors;
+
+/// A language model that this library has, by `general.architecture`.
+struct Architecture {
+    name: &'static str,
+    /// as `config.json` calls it
+    model_type: &'static str,
+    /// llama.cpp turns neighbouring pairs of a head where transformers turns its two halves, and
+    /// its converter reorders the rows of q and k for that.
+    interleaved: bool,
+}
+
+const ARCHITECTURES: [Architecture; 2] = [
+    Architecture { name: "llama", model_type: "llama", interleaved: true },
+    Architecture { name: "qwen2", model_type: "qwen2", interleaved: false },
+];
+
+/// A way from vision features to embeddings, by `clip.projector_type`, and the family it is of.
+struct Projector {
+    name: &'static str,
+    /// as `config.json` calls the family
+    model_type: &'static str,
+    vision_encoder: &'static str,
+    /// name in the file → in the family
+    layers: &'static [(&'static str, &'static str)],
+    /// the tensor whose rows are the language model's width
+    last: &'static str,
+}
+
+const PROJECTORS: [Projector; 2] = [
+    Projector {
+        name: "mlp",
+        model_type: "llava",
+        vision_encoder: "vision_tower.vision_model",
+        layers: &[
+            ("mm.0", "multi_modal_projector.linear_1"),
+            ("mm.2", "multi_modal_projector.linear_2"),
+        ],
+        last: "mm.2.weight",
+    },
+    Projector {
+        name: "idefics3",
+        model_type: "idefics3",
+        vision_encoder: "model.vision_model",
+        layers: &[("mm.model.fc", "model.connector.modality_projection.proj")],
+        last: "mm.model.fc.weight",
+    },
+];
+
+/// The files of one model.
+pub(super) struct Gguf {
+    text: Arc<GgufFile>,
+    architecture: &'static Architecture,
+    vision: Option<(Arc<GgufFile>, &'static Projector)>,
+}
+
+/// Whether `path` is a GGUF file, or a folder that holds some.
+pub(super) fn is_there(path: &Path) -> bool {
+    (is_gguf(path) && path.is_file()) || (path.is_dir() && !files_in(path).is_empty())
+}
+
+fn is_gguf(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("gguf"))
+}
+
+/// `mmproj-model-f16.gguf`, `model-mmproj.gguf` and their like.
+fn is_mmproj(path: &Path) -> bool {
+    let name = path.file_name().unwrap_or_default().to_string_lossy().to_lowercase();
+    name.contains("mmproj")
+}
+
+fn files_in(folder: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let mut files: Vec<PathBuf> = entries.map(|entry| entry.path()).collect();
+    files.retain(|path| is_gguf(path) && path.is_file());
+    files.sort();
+    files
+}
+
+impl Gguf {
+    /// The model at `path`, a file or a folder; `None` where there is no GGUF file.
+    pub(super) fn find(path: &Path) -> Result<Option<Self>, Error> {
+        if is_gguf(path) && !path.is_dir() {
+            return Self::open(path).map(Some);
+        }
+        let files = files_in(path);
+        let models: Vec<&PathBuf> = files.iter().filter(|file| !is_mmproj(file)).collect();
+        match (models.as_slice(), files.as_slice()) {
+            ([], []) => Ok(None),
+            ([model], _) => Self::open(model).map(Some),
+            ([], [eyes, ..]) => Self::open(eyes).map(Some),
+            ([one, other, ..], _) => Err(refused(
+                path,
+                format!("holds several models, {} and {}", name(one), name(other)),
+                "name the file of one of them",
+            )),
+        }
+    }
+
+    fn open(path: &Path) -> Result<Self, Error> {
+        let text = Arc::new(GgufFile::open(path)?);
+        let found = text.text("general.architecture")?.unwrap_or("nothing");
+        if found == "clip" {
+            let reason = "it is the vision part of a model".to_string();
+            return Err(refused(path, reason, "name the language model's file beside it"));
+        }
+        let architecture = ARCHITECTURES.iter().find(|known| known.name == found);
+        let architecture = architecture.ok_or_else(|| {
+            let names = ARCHITECTURES.each_ref().map(|known| known.name).join(", ");
+            unsupported("general.architecture", found, &names)
+        })?;
+        match text.count("split.count")? {
+            Some(n) if n > 1 => {
+                let reason = format!("it is one of {n} parts");
+                return Err(refused(path, reason, "join them with llama-gguf-split --merge"));
+            }
+            _ => {}
+        }
+        let vision = companion(&text, architecture)?;
+        Ok(Gguf { text, architecture, vision })
+    }
+
+    /// What the model would say in a Hugging Face file of this name.
+    pub(super) fn json(&self, name: &str) -> Result<Option<Value>, Error> {
+        match name {
+            "config.json" => settings::config(self).map(Some),
+            "preprocessor_config.json" => settings::preprocessor(self),
+            "tokenizer.json" => vocabulary::tokenizer(self).map(Some),
+            "tokenizer_config.json" => vocabulary::special_tokens(self).map(Some),
+            _ => Ok(None),
+        }
+    }
+
+    pub(super) fn paths(&self) -> Vec<PathBuf> {
+        let vision = self.vision.iter().map(|(file, _)| file);
+        [&self.text].into_iter().chain(vision).map(|file| file.path().to_path_buf()).collect()
+    }
+
+    /// The file that says what `name` holds.
+    pub(super) fn place(&self, name: &str) -> &Path {
+        match (&self.vision, name) {
+            (Some((file, _)), "preprocessor_config.json") => file.path(),
+            _ => self.text.path(),
+        }
+    }
+
+    pub(super) fn tensors(&self) -> Result<GgufTensors, Error> {
+        GgufTensors::new(self)
+    }
+}
+
+/// The one `mmproj` file beside the language model; `None` where there is none.
+///
+/// Errors: none that fits, or several.
+fn companion(
+    text: &GgufFile,
+    architecture: &Architecture,
+) -> Result<Option<(Arc<GgufFile>, &'static Projector)>, Error> {
+    let folder = text.path().parent().filter(|folder| !folder.as_os_str().is_empty());
+    let beside = files_in(folder.unwrap_or(Path::new(".")));
+    let width = text.count(&format!("{}.embedding_length", architecture.name))?;
+    let width = width.unwrap_or(0);
+    let mut fitting: Vec<(GgufFile, &'static Projector)> = Vec::new();
+    let mut misfit = None;
+    for path in beside.iter().filter(|path| is_mmproj(path)) {
+        let file = GgufFile::open(path)?;
+        match projector(&file).and_then(|found| Ok((found, projected_width(&file, found)?))) {
+            Ok((projector, found)) if found == width => fitting.push((file, projector)),
+            Ok((_, found)) => {
+                let reason = format!(
+                    "{} makes embeddings of width {found}, but {} reads {width}",
+                    file.name(),
+                    text.name()
+                );
+                misfit = Some(refused(text.path(), reason, "put the mmproj file of this model"));
+            }
+            Err(error) => misfit = Some(error),
+        }
+    }
+    match (fitting.len(), misfit) {
+        (0, Some(misfit)) => Err(misfit),
+        (0 | 1, _) => Ok(fitting.pop().map(|(file, projector)| (Arc::new(file), projector))),
+        _ => {
+            let (one, other) = (fitting[0].0.name(), fitting[1].0.name());
+            let reason = format!("{one} and {other} both fit it (embeddings of width {width})");
+            Err(refused(text.path(), reason, "keep one of them in the folder"))
+        }
+    }
+}
+
+/// The kind of a companion. Errors: another file, or a kind that this library does not have.
+fn projector(file: &GgufFile) -> Result<&'static Projector, Error> {
+    if file.text("general.architecture")? != Some("clip") {
+        return Err(damaged(file.path(), "it is named mmproj, but holds no vision part".into()));
+    }
+    let found = match file.text("clip.projector_type")? {
+        Some(found) => found,
+        None => file.text("clip.vision.projector_type")?.unwrap_or("mlp"),
+    };
+    PROJECTORS.iter().find(|known| known.name == found).ok_or_else(|| {
+        let names = PROJECTORS.each_ref().map(|known| known.name).join(", ");
+        unsupported(&format!("clip.projector_type of {}", file.name()), found, &names)
+    })
+}
+
+/// Width of the embeddings: what the last layer gives, as older files state another number.
+fn projected_width(file: &GgufFile, projector: &Projector) -> Result<usize, Error> {
+    let rows = file.dims(projector.last).and_then(|dims| dims.first().copied());
+    rows.ok_or_else(|| damaged(file.path(), format!("it has no tensor {}", projector.last)))
+}
+
+fn refused(path: &Path, reason: String, hint: &str) -> Error {
+    Error::Weights { path: path.to_path_buf(), reason, hint: hint.to_string() }
+}
+
+fn name(path: &Path) -> String {
+    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+}
