@@ -22,12 +22,12 @@ import torch
 from safetensors.torch import save_file
 
 import gguf_files
-from families import dual_encoder, idefics3, llava, q_former, qwen_vl, text
+from families import dual_encoder, idefics3, llava, mllama, q_former, qwen_vl, text
 from reference import compute, draw, randomise
 
 HERE = Path(__file__).resolve().parent
 CASES = (idefics3.CASES | llava.CASES | qwen_vl.CASES | q_former.CASES | dual_encoder.CASES
-         | text.CASES)
+         | mllama.CASES | text.CASES)
 
 
 def make(name, build):

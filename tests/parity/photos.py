@@ -21,6 +21,7 @@ from transformers import (
     CLIPImageProcessor,
     Idefics3ImageProcessor,
     LlavaImageProcessor,
+    MllamaImageProcessor,
     Qwen2VLImageProcessor,
     Siglip2ImageProcessor,
     SiglipImageProcessor,
@@ -35,6 +36,7 @@ TURNED = "exif"
 TRANSPARENT = "pineapple.jpg"
 
 CLIP_336 = {"size": {"shortest_edge": 336}, "crop_size": {"height": 336, "width": 336}}
+MLLAMA_560 = {"size": {"height": 560, "width": 560}, "max_image_tiles": 4}
 TILES = {"max_image_size": {"longest_edge": 364}, "resample": 1}
 PROCESSORS = {
     "clip-vit-large-patch14": (CLIPImageProcessor, {}),
@@ -48,6 +50,7 @@ PROCESSORS = {
     "idefics3-8b-llama3": (Idefics3ImageProcessor, {"size": {"longest_edge": 1456}, **TILES}),
     "idefics3-whole": (Idefics3ImageProcessor,
                        {"size": {"longest_edge": 364}, "do_image_splitting": False, **TILES}),
+    "llama-3.2-11b-vision": (MllamaImageProcessor, MLLAMA_560),
 }
 # Those whose settings are among the material.
 PUBLISHED = {
@@ -104,6 +107,8 @@ def pixels(processor, picture):
     if "image_grid_thw" in given:
         values = whole(values, given["image_grid_thw"][0], processor)
     values = values.reshape(-1, *values.shape[-3:]).transpose(0, 2, 3, 1)
+    if "aspect_ratio_mask" in given:  # empty tiles fill up each picture
+        values = values[given["aspect_ratio_mask"].reshape(-1) == 1]
     assert (values == values.astype(np.uint8)).all()
     return np.ascontiguousarray(values.astype(np.uint8))
 

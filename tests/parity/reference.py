@@ -110,6 +110,8 @@ def randomise(model, seed):
         noise = torch.randn_like(parameter)
         if name.endswith("image_newline"):
             parameter.data = 0.8 * noise
+        elif "gate" in name.split(".")[-1]:
+            parameter.data = 0.8 + 0.3 * noise
         elif parameter.ndim <= 1:
             centre = 1.0 if "norm" in name.lower() and name.endswith("weight") else 0.0
             parameter.data = centre + 0.2 * noise
@@ -138,6 +140,7 @@ def listen(model, seen):
     """Copies the first of what passes the modules of `TENSORS`; the hooks return nothing."""
     def keep(name, path, value):
         value = value if torch.is_tensor(value) else value[0]
+        value = value.flatten(0, -3) if value.ndim > 3 else value  # tile by tile
         seen.setdefault(name, {}).setdefault(path, value.detach().clone())
 
     def attention(_, __, value):  # (N, H, T_img, P), mean over heads

@@ -9,14 +9,15 @@ use std::path::{Path, PathBuf};
 use vlm::explain::EvidenceHeads;
 use vlm::generate::{Answer, Cancel, Event, GenerateOptions, Session, Stop};
 use vlm::processor::{ImageSpan, Inputs, Message, Processor};
-use vlm::{Config, Mask, Positions, Probe, Vlm};
+use vlm::{Config, KvCache, Mask, Positions, Probe, Vlm};
 
-const CHECKPOINTS: [&str; 10] = [
+const CHECKPOINTS: [&str; 11] = [
     "llava-clip-llama",
     "llava-clip-llama-gguf",
     "smolvlm-llama-tiles",
     "llava-next-clip-mistral-wide",
     "llava-onevision-siglip-qwen2-max9",
+    "mllama-wide-tied",
     "qwen2-vl-tied-several-bf16",
     "qwen2-5-vl-windows-turns-bf16",
     "qwen3-vl-two-shapes-bf16",
@@ -109,8 +110,10 @@ fn a_follow_up_answers_as_a_fresh_conversation_does() {
 fn a_second_picture_is_no_reason_to_read_the_first_again() {
     for name in CHECKPOINTS {
         let [first, kept, fresh] = two_turns(name, Message::user(1, "and this"));
-        // LLaVA-OneVision cuts only a picture that is alone: beside a second one it is another.
-        let same = !name.contains("onevision") && !reads_the_question(name);
+        // LLaVA-OneVision cuts only a picture that is alone: beside a second one it is another. The
+        // text before all pictures of Llama-3.2-Vision sees all of them.
+        let another = ["onevision", "mllama"].iter().any(|family| name.contains(family));
+        let same = !another && !reads_the_question(name);
         assert_eq!(kept.reused_tokens >= first.image_tokens, same, "{name}");
         assert_same(&kept, &fresh, name);
     }
@@ -143,8 +146,9 @@ fn the_thinnest_pictures_are_answered_about() {
     }
 }
 
-/// Logits `(B, T, V)` of prompts laid side by side, the shorter ones padded at the end.
-fn logits(model: &Model, prompts: &[Inputs]) -> Tensor {
+/// Logits `(B, T, V)` of prompts laid side by side, the shorter ones padded at the end; so many
+/// positions read at once, without a cache where that is all of them.
+fn logits(model: &Model, prompts: &[Inputs], at_once: usize) -> Tensor {
     let t = prompts.iter().map(|inputs| inputs.input_ids.len()).max().unwrap_or(0);
     let padded = |inputs: &Inputs| {
         let mut ids = inputs.input_ids.clone();
@@ -167,15 +171,25 @@ fn logits(model: &Model, prompts: &[Inputs]) -> Tensor {
     });
     let embeds = Tensor::cat(&embeds.collect::<Vec<_>>(), 0).expect("image embeddings");
     let spans: Vec<_> = prompts.iter().flat_map(|inputs| inputs.image_spans.clone()).collect();
-    let embeds = model.vlm.pack(&embeds, &spans).expect("image tokens");
-    let merged = model.vlm.merge_batch(&ids, prompts.len(), &embeds).expect("embeddings");
-    let ids = prompts.iter().filter_map(|inputs| inputs.positions(0, t).expect("positions"));
-    let ids: Vec<Tensor> = ids.collect(); // (3, 1, T) each
-    let ids = (!ids.is_empty()).then(|| Tensor::cat(&ids, 1).expect("(3, B, T)"));
-    let positions = ids.as_ref().map_or(Positions::From(0), Positions::Ids);
-    let mask = Mask::Causal;
-    let hidden = model.vlm.forward(&merged, &positions, &mask, None, &mut Probe::none());
-    model.vlm.logits(&hidden.expect("hidden states")).expect("logits")
+    let packed = model.vlm.pack(&embeds, &spans).expect("image tokens");
+    let visible = prompts.iter().map(|inputs| inputs.cross_attention_mask.clone()).collect();
+    let mut cache = KvCache::new();
+    let fused = model.vlm.fuse(&ids, &packed, visible, &mut cache).expect("embeddings");
+    let mut logits = Vec::new();
+    for from in (0..t).step_by(at_once) {
+        let n = at_once.min(t - from);
+        let piece = fused.narrow(1, from, n).and_then(|piece| piece.contiguous());
+        let ids = prompts.iter().filter_map(|inputs| inputs.positions(from, n).expect("positions"));
+        let ids: Vec<Tensor> = ids.collect(); // (3, 1, T) each
+        let ids = (!ids.is_empty()).then(|| Tensor::cat(&ids, 1).expect("(3, B, T)"));
+        let positions = ids.as_ref().map_or(Positions::From(from), Positions::Ids);
+        let needed = at_once < t || model.vlm.config.text_config.has_cross_attention();
+        let (cache, mut probe) = (needed.then_some(&mut cache), Probe::none());
+        let piece = piece.expect("a piece");
+        let hidden = model.vlm.forward(&piece, &positions, &Mask::Causal, cache, &mut probe);
+        logits.push(model.vlm.logits(&hidden.expect("hidden states")).expect("logits"));
+    }
+    Tensor::cat(&logits, 1).expect("logits")
 }
 
 #[test]
@@ -188,9 +202,9 @@ fn a_batch_computes_what_each_computes_alone() {
         };
         let prompts = [("what is this", 10), ("where is it", 90), ("which colour is the car", 200)];
         let prompts = prompts.map(prepare);
-        let together = logits(&model, &prompts);
+        let together = logits(&model, &prompts, usize::MAX);
         for (i, prompt) in prompts.iter().enumerate() {
-            let alone = logits(&model, std::slice::from_ref(prompt));
+            let alone = logits(&model, std::slice::from_ref(prompt), usize::MAX);
             let n_tokens = prompt.input_ids.len();
             let own = together.narrow(0, i, 1).and_then(|row| row.narrow(1, 0, n_tokens));
             let apart = (own.expect("a row") - &alone).and_then(|d| d.abs()?.max_all());
@@ -198,6 +212,61 @@ fn a_batch_computes_what_each_computes_alone() {
             let largest = alone.abs().and_then(|t| t.max_all()?.to_scalar::<f32>());
             assert!(apart <= 1e-5 * largest.expect("a number"), "{name}, prompt {i}: {apart}");
         }
+    }
+}
+
+#[test]
+fn what_is_read_in_pieces_counts_as_what_is_read_at_once() {
+    for name in CHECKPOINTS {
+        let model = model(name);
+        let messages = [Message::user(2, "what is this")];
+        let pictures = [picture(10), RgbImage::new(90, 20)];
+        let prompt = [model.processor.prepare(&messages, &pictures).expect("a prompt")];
+        let whole = logits(&model, &prompt, usize::MAX);
+        for at_once in [1, 7] {
+            let apart =
+                (logits(&model, &prompt, at_once) - &whole).and_then(|d| d.abs()?.max_all());
+            let apart = apart.and_then(|d| d.to_scalar::<f32>()).expect("a number");
+            let largest = whole.abs().and_then(|t| t.max_all()?.to_scalar::<f32>());
+            assert!(apart <= 1e-5 * largest.expect("a number"), "{name}, {at_once}: {apart}");
+        }
+    }
+}
+
+#[test]
+fn a_question_without_pictures_may_come_before_them() {
+    for name in CHECKPOINTS {
+        let model = model(name);
+        let mut session = Session::new(model.heads.clone());
+        let mut messages = vec![Message::user(0, "is there a cat")];
+        let first = ask(&model, &mut session, &messages, &options());
+        assert!(first.steps.iter().all(|step| step.evidence.is_none()), "{name}");
+        messages.push(Message::assistant(first.text.clone()));
+        messages.push(Message::user(1, "and here"));
+        for _ in 0..2 {
+            let kept = ask(&model, &mut session, &messages, &options());
+            let fresh = ask(&model, &mut Session::new(model.heads.clone()), &messages, &options());
+            assert_same(&kept, &fresh, name);
+        }
+        let again = ask(&model, &mut session, &messages[..1], &options());
+        assert_same(&again, &first, name);
+    }
+}
+
+/// Where layers of their own see a picture that fills its canvas, everything they look at is some
+/// part of it.
+#[test]
+fn all_that_cross_attention_sees_is_on_the_map() {
+    let model = model("mllama-wide-tied");
+    let messages = [Message::user(1, "what is this")];
+    let wide = RgbImage::from_fn(36, 12, |x, y| Rgb([x as u8 * 7, y as u8 * 20, 90]));
+    let mut session = Session::new(model.heads.clone());
+    let given = ((&model.vlm, &model.processor), (&messages[..], &[wide][..]));
+    let answer = session.ask(given.0, given.1, &options(), &Cancel::new(), &mut |_| {});
+    for step in answer.expect("an answer").steps {
+        let map = step.evidence.expect("evidence").heatmap;
+        assert_eq!((map.rows, map.cols, map.source), (3, 9, [0.0, 0.0, 36.0, 12.0]));
+        assert!((map.mass() - 1.0).abs() < 1e-4, "{}", map.mass());
     }
 }
 
@@ -326,7 +395,8 @@ fn packed_weights_of_other_towers_see() {
         let packed = Model { vlm: packed.expect("packed weights"), ..model(name) };
         let messages = [Message::user(1, "what is this")];
         let inputs = exact.processor.prepare(&messages, &[picture(90)]).expect("a prompt");
-        let [exact, packed] = [&exact, &packed].map(|model| logits(model, &[inputs.clone()]));
+        let [exact, packed] =
+            [&exact, &packed].map(|model| logits(model, &[inputs.clone()], usize::MAX));
         let size = |t: &Tensor| t.sqr().and_then(|t| t.sum_all()?.to_scalar::<f32>()).expect("sum");
         let apart = (size(&(&exact - &packed).expect("one shape")) / size(&exact)).sqrt();
         assert!(apart > 0.0 && apart < 0.1, "{name}: {apart}");

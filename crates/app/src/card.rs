@@ -58,6 +58,7 @@ fn family(config: &Config) -> &'static str {
         ModelType::Llava => "LLaVA",
         ModelType::LlavaNext => "LLaVA-NeXT",
         ModelType::LlavaOnevision => "LLaVA-OneVision",
+        ModelType::Mllama => "Llama-3.2-Vision",
         ModelType::Qwen2Vl => "Qwen2-VL",
         ModelType::Qwen2_5Vl => "Qwen2.5-VL",
         ModelType::Qwen3Vl => "Qwen3-VL",

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use candle_core::{Device, Tensor};
 use image::RgbImage;
 use vlm::processor::{Inputs, Message, Processor};
-use vlm::{Config, Mask, Positions, Probe, Vlm};
+use vlm::{Config, KvCache, Mask, Positions, Probe, Vlm};
 
 use crate::problem::Problem;
 
@@ -48,6 +48,7 @@ impl Forward {
         let n_tokens = ids.len();
         let ids = Tensor::from_vec(ids, (1, n_tokens), &Device::Cpu)?;
         let mut tensors = HashMap::from([("input_ids", ids.clone())]);
+        let mut cache = KvCache::new();
         let embeds = match &inputs.pixel_values {
             None => vlm.embed_tokens(&ids)?,
             Some(pixel_values) => {
@@ -58,13 +59,15 @@ impl Forward {
                 tensors.insert("pixel_values", pixel_values.contiguous()?);
                 tensors.insert("vision_features", vision_features.contiguous()?);
                 tensors.insert("image_embeds", image_embeds.contiguous()?);
-                vlm.merge(&inputs.input_ids, &packed)?
+                let visible = vec![inputs.cross_attention_mask.clone()];
+                vlm.fuse(&inputs.input_ids, &packed, visible, &mut cache)?
             }
         };
         let ids = inputs.positions(0, n_tokens)?;
         let positions = ids.as_ref().map_or(Positions::From(0), Positions::Ids);
         let mut probe = Probe::none();
-        let hidden = vlm.forward(&embeds, &positions, &Mask::Causal, None, &mut probe)?;
+        let cache = Some(&mut cache);
+        let hidden = vlm.forward(&embeds, &positions, &Mask::Causal, cache, &mut probe)?;
         tensors.insert("logits", vlm.logits(&hidden)?.contiguous()?);
         let bytes = safetensors::serialize(&tensors, None)
             .map_err(|error| Problem::new(format!("the tensors cannot be written: {error}"), ""))?;

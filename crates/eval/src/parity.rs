@@ -82,10 +82,11 @@ fn ask(case: &Case, row: &mut Held) -> Result<(), Error> {
     row.prompt = Some(processor.chat.render(&case.messages)? == case.prompt);
     let inputs = processor.prepare(&case.messages, &case.images)?;
     row.input_ids = Some(inputs.input_ids == case.ids("input_ids")?);
-    let (embeds, activations) = activations(&vlm, &inputs, case)?;
+    let mut cache = KvCache::new();
+    let (embeds, activations) = activations(&vlm, &inputs, case, &mut cache)?;
     note(case, row, &activations, &processor.images.settings)?;
     let expected = case.ids("greedy")?;
-    let found = greedy((&vlm, &inputs), embeds, expected.len())?;
+    let found = greedy((&vlm, &inputs), embeds, expected.len(), cache)?;
     row.greedy_equal = found.iter().zip(&expected).take_while(|(a, b)| a == b).count();
     row.greedy_tokens = expected.len();
     Ok(())
@@ -110,11 +111,13 @@ fn note(
     Ok(())
 }
 
-/// What the decoder reads, `(1, T, D)`, and the tensors that are compared.
+/// What the decoder reads, `(1, T, D)`, and the tensors that are compared; what its layers look at
+/// beside that is set in `cache`.
 fn activations(
     vlm: &Vlm,
     inputs: &Inputs,
     case: &Case,
+    cache: &mut KvCache,
 ) -> Result<(Tensor, BTreeMap<&'static str, Tensor>), Error> {
     let mut found = BTreeMap::new();
     let embeds = match &inputs.pixel_values {
@@ -125,14 +128,16 @@ fn activations(
             found.insert("pixel_values", pixel_values.clone());
             found.insert("vision_features", features);
             found.insert("image_embeds", image_embeds);
-            vlm.merge(&inputs.input_ids, &packed)?
+            let visible = vec![inputs.cross_attention_mask.clone()];
+            vlm.fuse(&inputs.input_ids, &packed, visible, cache)?
         }
         None => {
             let ids = Tensor::new(inputs.input_ids.as_slice(), &Device::Cpu)?.unsqueeze(0)?;
             vlm.embed_tokens(&ids)?
         }
     };
-    let hidden = read((vlm, inputs), &embeds, None)?;
+    let hidden = read((vlm, inputs), &embeds, cache)?;
+    cache.truncate(0);
     let n_rows = case.floats("logits")?.dim(0)?;
     let n_tokens = inputs.input_ids.len();
     let last = hidden.narrow(1, n_tokens.saturating_sub(n_rows), n_rows.min(n_tokens))?;
@@ -143,12 +148,12 @@ fn activations(
 fn read(
     (vlm, inputs): (&Vlm, &Inputs),
     embeds: &Tensor,
-    cache: Option<&mut KvCache>,
+    cache: &mut KvCache,
 ) -> Result<Tensor, Error> {
-    let from = cache.as_ref().map_or(0, |cache| cache.len());
+    let from = cache.len();
     let ids = inputs.positions(from, embeds.dim(1)?)?;
     let positions = ids.as_ref().map_or(Positions::From(from), Positions::Ids);
-    Ok(vlm.forward(embeds, &positions, &Mask::Causal, cache, &mut Probe::none())?)
+    Ok(vlm.forward(embeds, &positions, &Mask::Causal, Some(cache), &mut Probe::none())?)
 }
 
 /// Prefill, then one token at a time through the cache; the end token does not stop it.
@@ -156,11 +161,11 @@ fn greedy(
     (vlm, inputs): (&Vlm, &Inputs),
     mut embeds: Tensor,
     n_tokens: usize,
+    mut cache: KvCache,
 ) -> Result<Vec<u32>, Error> {
-    let mut cache = KvCache::new();
     let mut answer = Vec::new();
     while answer.len() < n_tokens {
-        let hidden = read((vlm, inputs), &embeds, Some(&mut cache))?;
+        let hidden = read((vlm, inputs), &embeds, &mut cache)?;
         let last = hidden.narrow(1, hidden.dim(1)? - 1, 1)?.contiguous()?;
         let logits: Vec<f32> = vlm.logits(&last)?.flatten_all()?.to_dtype(DType::F32)?.to_vec1()?;
         let best = (0..logits.len()).max_by(|a, b| logits[*a].total_cmp(&logits[*b]));

@@ -8,6 +8,7 @@ pub mod any_resolution;
 pub mod dual_encoder;
 pub mod fields;
 pub mod generation;
+pub mod mllama;
 pub mod q_former;
 mod qwen_vl;
 pub mod text;
@@ -27,6 +28,7 @@ pub use any_resolution::AnyResolution;
 pub use dual_encoder::{DualEncoderConfig, DualEncoderType};
 use fields::Fields;
 pub use generation::GenerationConfig;
+pub use mllama::TileConfig;
 pub use q_former::{QFormerConfig, QFormerText};
 pub use text::{MultimodalRotary, RopeScaling, TextConfig, TextKind};
 pub use vision::{DynamicResolution, VisionConfig, VisionKind};
@@ -39,6 +41,7 @@ pub enum ModelType {
     Llava,
     LlavaNext,
     LlavaOnevision,
+    Mllama,
     Qwen2Vl,
     Qwen2_5Vl,
     Qwen3Vl,
@@ -68,6 +71,8 @@ pub enum ProjectorConfig {
     /// Qwen-VL: each square of neighbouring patches normed and folded into one, then linear,
     /// activation, linear.
     PatchMerger,
+    /// Llama-3.2-Vision: one linear map with bias.
+    Linear,
     /// BLIP-2 and InstructBLIP: learned queries look at the patches, then a linear map.
     QFormer(QFormerConfig),
 }
@@ -115,6 +120,7 @@ impl Config {
             "llava" => ModelType::Llava,
             "llava_next" => ModelType::LlavaNext,
             "llava_onevision" => ModelType::LlavaOnevision,
+            "mllama" => ModelType::Mllama,
             "llama" | "qwen2" | "mistral" => ModelType::Text,
             "qwen2_vl" => ModelType::Qwen2Vl,
             "qwen2_5_vl" => ModelType::Qwen2_5Vl,
@@ -126,13 +132,14 @@ impl Config {
             }
             found => {
                 let supported = "idefics3, smolvlm, llava, llava_next, llava_onevision, \
-                                 qwen2_vl, qwen2_5_vl, qwen3_vl, blip-2, instructblip, llama, \
-                                 qwen2, mistral";
+                                 qwen2_vl, qwen2_5_vl, qwen3_vl, blip-2, instructblip, mllama, \
+                                 llama, qwen2, mistral";
                 return Err(unsupported("model_type", found, supported));
             }
         };
         let config = match model_type {
             ModelType::Idefics3 | ModelType::SmolVlm => idefics3(&fields, model_type)?,
+            ModelType::Mllama => mllama::config(&fields)?,
             ModelType::Text => text_only(&fields)?,
             ModelType::Qwen2Vl | ModelType::Qwen2_5Vl | ModelType::Qwen3Vl => {
                 qwen_vl::qwen_vl(&fields, model_type)?
@@ -160,13 +167,24 @@ impl Config {
                 SelectStrategy::Default => self.vision_config.n_positions() - 1,
             },
             ProjectorConfig::PatchMerger => 0,
+            ProjectorConfig::Linear => self.vision_config.n_positions(),
         }
     }
 
     /// Width of what the projector receives: the vision width, once for each selected layer.
     pub fn vision_feature_size(&self) -> usize {
-        let n_states = self.vision_feature_layer.len().max(1) + self.n_deepstack();
+        let tiles = self.vision_config.tiles.as_ref();
+        let n_beside = tiles.map_or(0, |tiles| tiles.intermediate_layers_indices.len());
+        let n_states = self.vision_feature_layer.len().max(1) + self.n_deepstack() + n_beside;
         self.vision_config.hidden_size * n_states
+    }
+
+    /// The decoder's layers whose attention may be evidence: those that see pictures.
+    pub fn evidence_layers(&self) -> Vec<usize> {
+        match self.text_config.cross_attention_layers.as_slice() {
+            [] => (0..self.text_config.num_hidden_layers).collect(),
+            layers => layers.to_vec(),
+        }
     }
 
     /// Decoder layers after which picture tokens are given more of the vision tower (Qwen3-VL).
@@ -194,6 +212,10 @@ impl Config {
             && scale_factor == 0
         {
             return Err(Error::config("scale_factor", "must be at least 1"));
+        }
+        if self.vision_config.tiles.is_some() != self.text_config.has_cross_attention() {
+            let message = "must be mllama_text_model for mllama, and for no other family";
+            return Err(Error::config("text_config.model_type", message));
         }
         match &self.any_resolution {
             Some(any_resolution) => any_resolution.check(self),

@@ -108,7 +108,7 @@ impl Session {
         check_context(vlm, &inputs, 0)?;
         let keys = self.pictures.keys(&inputs, images);
         let reused = self.reuse(&keys);
-        let image_tokens = inputs.image_spans.iter().map(|span| span.tokens.len()).sum();
+        let image_tokens = n_image_tokens(vlm, &inputs);
         let prompt_tokens = inputs.input_ids.len();
         on_event(Event::Started { image_tokens, prompt_tokens, reused_tokens: reused });
         let mut run = Run { vlm, processor, options, cancel, inputs, probe: Probe::none() };
@@ -166,7 +166,7 @@ impl Session {
         (answer, on_event): (&mut Answer, &mut dyn FnMut(Event)),
     ) -> Result<(), Error> {
         let encoding = Instant::now();
-        let embeds = self.pictures.embed(run.vlm, &run.inputs, self.keys.len(), run.cancel)?;
+        let embeds = self.embed(run.vlm, &run.inputs, run.cancel)?;
         answer.timings.encode_ms = millis(encoding);
         let prefill = Instant::now();
         let mut logits = self.prefill(run, embeds, &keys)?;
@@ -196,6 +196,16 @@ impl Session {
         let rest = answer.steps.len().saturating_sub(1) as f32;
         answer.timings.decode_tokens_per_second = rest / (millis(decode) / 1000.0).max(1e-6);
         Ok(())
+    }
+
+    /// The embeddings `(1, T, D)` of what is new in the prompt. What cross-attention layers see is
+    /// set in the cache.
+    fn embed(&mut self, vlm: &Vlm, inputs: &Inputs, cancel: &Cancel) -> Result<Tensor, Error> {
+        if vlm.config.text_config.has_cross_attention() {
+            let cache = self.cache.get_or_insert_with(KvCache::new);
+            self.pictures.look_at(vlm, inputs, cache, cancel)?;
+        }
+        self.pictures.embed(vlm, inputs, self.keys.len(), cancel)
     }
 
     /// Reads the new part of the prompt; logits `(V)` for the token after it.
@@ -330,13 +340,18 @@ fn context_limit(vlm: &Vlm) -> usize {
     vlm.config.text_config.max_position_embeddings
 }
 
+/// Tokens of the prompt that stand for pictures or parts of them.
+fn n_image_tokens(vlm: &Vlm, inputs: &Inputs) -> usize {
+    inputs.input_ids.iter().filter(|id| **id == vlm.config.image_token_id).count()
+}
+
 /// Whether the prompt, `more` tokens after it and the next one fit.
 fn check_context(vlm: &Vlm, inputs: &Inputs, more: usize) -> Result<(), Error> {
     let (tokens, limit) = (inputs.input_ids.len() + more, context_limit(vlm));
     if tokens < limit {
         return Ok(());
     }
-    let n_images: usize = inputs.image_spans.iter().map(|span| span.tokens.len()).sum();
+    let n_images = n_image_tokens(vlm, inputs);
     let hint = match n_images * 2 > tokens {
         true => format!("{n_images} of them are pictures: ask about fewer, or start a new chat"),
         false => "shorten the question or start a new chat".to_string(),

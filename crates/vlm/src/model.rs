@@ -11,10 +11,12 @@ pub mod nn;
 
 pub mod attention;
 mod encoder_layer;
+mod gate;
 mod loader;
 mod mlp;
 mod rotary;
 
+mod cross_attention;
 mod family;
 pub mod kv_cache;
 pub mod language_model;
@@ -216,12 +218,18 @@ impl Vlm {
     }
 
     /// The same for the pictures of `spans`, which say how those that keep their shape lie in
-    /// `pixel_values (P, values of a patch)` → `(P, D_v)`, in the order of the tower's windows.
+    /// `pixel_values (P, values of a patch)` → `(P, D_v)`, in the order of the tower's windows; and
+    /// on what canvases tiles lie that see each other. Such pictures are filled up with empty
+    /// tiles, so `N` may grow.
     pub fn picture_features(
         &self,
         pixel_values: &Tensor,
         spans: &[ImageSpan],
     ) -> Result<Tensor, Error> {
+        if self.config.vision_config.tiles.is_some() {
+            let canvases = packing::canvases(spans);
+            return self.eyes()?.vision_encoder.tiled_features(pixel_values, &canvases);
+        }
         if self.config.vision_config.dynamic.is_none() {
             return self.vision_features(pixel_values);
         }
@@ -374,7 +382,7 @@ impl Vlm {
     }
 
     fn check_ids(&self, input_ids: &[u32]) -> Result<(), Error> {
-        let vocab_size = self.config.text_config.vocab_size;
+        let vocab_size = self.config.text_config.n_embeddings();
         match input_ids.iter().find(|&&id| id as usize >= vocab_size) {
             None => Ok(()),
             Some(&id) => Err(Error::TokenId { id, vocab_size }),

@@ -21,7 +21,7 @@ use candle_core::{Device, Tensor};
 pub use chat::{ChatTemplate, Message, Part, Role};
 pub use image::{ImageProcessor, Tile, Tiles};
 pub use layout::Layout;
-pub use span::{ImageSpan, Packing};
+pub use span::{ImageSpan, Packing, Visible};
 pub use tokenizer::{PaddedTexts, TextStream, TextTokenizer, Tokenizer};
 
 use crate::config::{ProjectorConfig, QFormerConfig};
@@ -36,6 +36,8 @@ pub struct Inputs {
     /// (N, C, S, S): the tiles of all pictures in order; of Qwen-VL (P, values of a patch), the
     /// patches of all pictures. `None` without pictures.
     pub pixel_values: Option<Tensor>,
+    /// Which positions see which picture, one for each; empty where pictures become tokens.
+    pub cross_attention_mask: Vec<Visible>,
     /// (L,): the text in the Q-Former's tokens, which a picture's embeddings then depend on; empty
     /// where no Q-Former reads it.
     pub qformer_input_ids: Vec<u32>,
@@ -122,23 +124,33 @@ impl Processor {
 
     /// The same for a conversation that was rendered before, with a placeholder for each picture
     /// where the family has them in the text.
-    pub fn prepare_prompt(&self, prompt: &str, tiled: &[Tiles]) -> Result<Inputs, Error> {
-        let text = self.layout.expand(prompt, tiled)?;
+    pub fn prepare_prompt(&self, rendered: &str, tiled: &[Tiles]) -> Result<Inputs, Error> {
+        let text = self.layout.expand(rendered, tiled)?;
         let qformer_input_ids = match &self.qformer_tokenizer {
             Some(tokenizer) => tokenizer.encode_with(&text, true)?,
             None => Vec::new(),
         };
         // A template that writes the first token itself must not get it twice.
-        let begins = self.tokenizer.special("bos_token").is_some_and(|bos| text.starts_with(bos));
+        let bos = self.tokenizer.special("bos_token");
+        let begins = bos.is_some_and(|bos| rendered.starts_with(bos));
         let mut input_ids = self.layout.before_text(tiled);
         let prompt = self.layout.image_token.repeat(input_ids.len()) + &text;
         input_ids.extend(self.tokenizer.encode_with(&text, !begins)?);
+        let cross_attention_mask = self.layout.cross_attention_mask(&input_ids, tiled);
         let image_spans = self.layout.spans(&input_ids, tiled)?;
         let position_ids = self.layout.position_ids(input_ids.len(), &image_spans);
         let tiles: Vec<&Tile> = tiled.iter().flat_map(|tiled| &tiled.tiles).collect();
         let pixel_values =
             if tiles.is_empty() { None } else { Some(self.images.pixel_values(&tiles)?) };
-        Ok(Inputs { input_ids, pixel_values, qformer_input_ids, image_spans, position_ids, prompt })
+        Ok(Inputs {
+            input_ids,
+            pixel_values,
+            cross_attention_mask,
+            qformer_input_ids,
+            image_spans,
+            position_ids,
+            prompt,
+        })
     }
 
     /// One picture alone: `pixel_values` (N, C, S, S) and the tiles they were made of.

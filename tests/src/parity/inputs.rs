@@ -42,26 +42,35 @@ fn spans_cover_the_picture_tokens() {
         let processor = Processor::load(&case.dir, &config).expect(&case.name);
         let inputs = processor.prepare(&case.messages, &case.images).expect(&case.name);
         let image_token = config.image_token_id;
-        let n_tokens = inputs.input_ids.iter().filter(|id| **id == image_token).count();
+        let n_pictured = inputs.input_ids.iter().filter(|id| **id == image_token).count();
+        let seen = inputs.cross_attention_mask.iter().inspect(|visible| {
+            assert_eq!(inputs.input_ids[visible.tokens.start], image_token, "{}", case.name);
+        });
+        let n_seen: usize = seen.map(|visible| visible.states.len()).sum();
+        let has_tokens = inputs.cross_attention_mask.is_empty();
+        let n_tokens = if has_tokens { n_pictured } else { n_seen };
         let spans = &inputs.image_spans;
         let covered: usize = spans.iter().map(|span| span.tokens.len()).sum();
         assert_eq!(covered, n_tokens, "{}", case.name);
         for span in spans {
             assert!(span.image < case.images.len(), "{}", case.name);
-            let mut ids = inputs.input_ids[span.tokens.clone()].iter();
-            assert!(ids.all(|id| *id == image_token), "{}", case.name);
+            if has_tokens {
+                let mut ids = inputs.input_ids[span.tokens.clone()].iter();
+                assert!(ids.all(|id| *id == image_token), "{}", case.name);
+            }
             let span = &shown(span);
             let n_cells = (span.grid.0 * span.grid.1) as i64;
-            let n_newlines = match span.packing {
+            let n_blank = match span.packing {
                 Packing::Patches { .. } => 0,
                 Packing::Tile { newline } => usize::from(newline),
                 Packing::Mosaic { .. } => span.grid.0,
+                Packing::CrossAttention { row_len, .. } => row_len * row_len - n_cells as usize,
                 Packing::Queries => unreachable!("queries show what their patches show"),
             };
-            let n_shown = (span.tokens.len() - n_newlines) as i64;
+            let n_shown = (span.tokens.len() - n_blank) as i64;
             assert_eq!(n_shown + span.first_cell, n_cells, "{}", case.name);
             let blank = (0..span.tokens.len()).filter(|i| span.pixel_box(*i).is_none()).count();
-            assert_eq!(blank, n_newlines, "{}", case.name);
+            assert_eq!(blank, n_blank, "{}", case.name);
         }
     }
 }
@@ -105,7 +114,8 @@ fn a_token_shows_what_it_is_made_of() {
                     let apart = (colour(x, width) - f32::from(red))
                         .abs()
                         .max((colour(y, height) - f32::from(green)).abs());
-                    assert!(!inside || apart < 24.0, "{} {span:?} {cell:?} {apart}", case.name);
+                    // Half a pixel of 5 that show 12 is 25.5.
+                    assert!(!inside || apart < 26.0, "{} {span:?} {cell:?} {apart}", case.name);
                 }
             }
         }
@@ -120,19 +130,21 @@ fn pixel(
     n_patches: usize,
 ) -> Rgb<u8> {
     let (width, height) = tiles[0].pixels.dimensions();
-    let (n_tiles, kept, n_cells) = match span.packing {
+    let whole = (n_patches, n_patches);
+    let (n_tiles, kept, shown, n_cells) = match span.packing {
         Packing::Tile { .. } | Packing::Patches { .. } | Packing::Queries => {
-            ((1, 1), span.grid, span.grid)
+            ((1, 1), span.grid, span.grid, span.grid)
         }
-        Packing::Mosaic { tiles, kept } => (tiles, kept, (n_patches, n_patches)),
+        Packing::Mosaic { tiles, kept } => (tiles, kept, span.grid, whole),
+        Packing::CrossAttention { .. } => ((1, 1), whole, whole, whole),
     };
     let middle = |at: usize, (n_tiles, kept): (usize, usize), shown: usize, n_cells: usize| {
         let margin = (n_tiles * n_cells - kept) / 2;
         let place = margin as f32 + (at as f32 + 0.5) * kept as f32 / shown as f32;
         place / n_cells as f32 // in tiles
     };
-    let x = middle(col, (n_tiles.1, kept.1), span.grid.1, n_cells.1);
-    let y = middle(row, (n_tiles.0, kept.0), span.grid.0, n_cells.0);
+    let x = middle(col, (n_tiles.1, kept.1), shown.1, n_cells.1);
+    let y = middle(row, (n_tiles.0, kept.0), shown.0, n_cells.0);
     let tile = y as usize * n_tiles.1 + x as usize;
     let (x, y) = (x.fract() * width as f32, y.fract() * height as f32);
     *tiles[tile].pixels.get_pixel(x as u32, y as u32)

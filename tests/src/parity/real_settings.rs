@@ -57,6 +57,33 @@ fn published_preprocessor_settings_are_read() {
     assert_eq!((tiles.rows, tiles.cols, tiles.tiles.len()), (3, 4, 13));
 }
 
+/// Llama-3.2-Vision's settings, published under the names of another program.
+#[test]
+fn published_canvas_settings_cut_pictures() {
+    let Some(folder) = material("processors/onnxruntime-extensions/processor/mllama") else {
+        return;
+    };
+    let text = std::fs::read_to_string(folder.join("llama_3_image.json")).expect("settings");
+    let json: serde_json::Value = serde_json::from_str(&text).expect("settings");
+    let theirs = &json["processor"]["transforms"][1]["operation"]["attrs"];
+    let ours = serde_json::json!({
+        "image_processor_type": json["processor"]["name"],
+        "size": {"height": theirs["size"][0], "width": theirs["size"][1]},
+        "max_image_tiles": theirs["max_image_tiles"],
+        "rescale_factor": theirs["rescale/rescale_factor"],
+        "image_mean": theirs["normalize/mean"],
+        "image_std": theirs["normalize/std"],
+    });
+    let settings = ImageSettings::parse(&ours.to_string(), Kind::Clip).expect("settings");
+    assert_eq!((settings.kind, settings.filter), (Kind::Mllama, Filter::Bilinear));
+    let processor = ImageProcessor { settings };
+    for (size, canvas) in [((800, 600), (2, 2)), ((560, 560), (1, 1)), ((2000, 500), (1, 4))] {
+        let tiles = processor.tiles(&RgbImage::new(size.0, size.1));
+        assert_eq!((tiles.rows, tiles.cols), canvas, "{size:?}");
+        assert!(tiles.tiles.iter().all(|tile| tile.pixels.dimensions() == (560, 560)));
+    }
+}
+
 /// Another implementation's first values for a photo brought to 540 x 360 pixels, in whole tokens.
 #[test]
 fn patches_of_a_photo_are_those_of_another_implementation() {

@@ -34,7 +34,11 @@ impl GenerationConfig {
     /// From the keys of the whole model, else those of its decoder.
     pub(super) fn read(fields: &Fields, text: &Fields) -> Result<Self, Error> {
         let decoder = text.str("model_type", fields.str("model_type", "llama")?)?;
-        let default = if decoder.starts_with("qwen") { Vec::new() } else { vec![2] };
+        let default = match decoder {
+            "mllama" | "mllama_text_model" => vec![128_001],
+            qwen if qwen.starts_with("qwen") => Vec::new(),
+            _ => vec![2],
+        };
         let eos = fields.token_ids("eos_token_id")?;
         let eos = eos.or(text.token_ids("eos_token_id")?).unwrap_or(default);
         let bos = fields.opt_u32("bos_token_id")?;

@@ -109,6 +109,7 @@ fn vision(
         patch_size: fields.size("patch_size", patch_size)?,
         hidden_act: fields.activation("hidden_act", hidden_act)?,
         layer_norm_eps: 1e-6,
+        tiles: None,
         dynamic: Some(DynamicResolution {
             temporal_patch_size: fields.size("temporal_patch_size", 2)?,
             spatial_merge_size: fields.size("spatial_merge_size", 2)?,

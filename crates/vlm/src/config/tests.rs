@@ -108,6 +108,22 @@ fn qwen_vl_is_read_flat_and_nested() {
 }
 
 #[test]
+fn cross_attention_has_the_defaults_of_llama_3_2_vision() {
+    let vision = json!({"model_type": "mllama", "vision_config": {"image_size": 560}});
+    let config = Config::from_json(&vision).expect("Llama-3.2-11B-Vision");
+    assert_eq!((config.image_token_id, config.tokens_per_tile()), (128_256, 1601));
+    assert_eq!(config.vision_feature_size(), 7680);
+    assert_eq!(config.evidence_layers(), [3, 8, 13, 18, 23, 28, 33, 38]);
+    let text = &config.text_config;
+    assert_eq!((text.vocab_size, text.n_embeddings()), (128_256, 128_264));
+    assert_eq!((text.num_hidden_layers, text.num_key_value_heads, text.head_dim), (40, 8, 128));
+    assert_eq!((text.rope_theta, text.rms_norm_eps), (500_000.0, 1e-5));
+    let tower = &config.vision_config;
+    assert_eq!((tower.num_attention_heads, tower.kind), (16, VisionKind::Mllama));
+    assert_eq!(config.generation.eos_token_ids, [128_001]);
+}
+
+#[test]
 fn q_formers_have_the_defaults_of_their_family() {
     // As Salesforce/blip2-opt-2.7b has them.
     let blip_2 = json!({
@@ -227,8 +243,34 @@ fn wrong_values_name_their_key() {
             "[336, 500] is not made of whole tiles of 336 pixels",
         ),
     ];
+    assert_refused(&rows);
+}
+
+#[test]
+fn wrong_values_of_cross_attention_name_their_key() {
+    assert_refused(&[
+        (
+            json!({"model_type": "mllama", "text_config": {"model_type": "llama"}}),
+            "text_config.model_type",
+        ),
+        (
+            json!({"model_type": "mllama", "text_config": {"cross_attention_layers": [3, 40]}}),
+            "40 is outside the 40 layers",
+        ),
+        (
+            json!({"model_type": "mllama", "vision_config": {"intermediate_layers_indices": [3]}}),
+            "`vision_config.vision_output_dim`: is not the 2560",
+        ),
+        (
+            json!({"model_type": "mllama", "vision_config": {"supported_aspect_ratios": [[1, 1]]}}),
+            "vision_config.supported_aspect_ratios",
+        ),
+    ]);
+}
+
+fn assert_refused(rows: &[(serde_json::Value, &str)]) {
     for (json, key) in rows {
-        let error = Config::from_json(&json).expect_err(key).to_string();
+        let error = Config::from_json(json).expect_err(key).to_string();
         assert!(error.contains(key), "{error}");
     }
 }

@@ -1,5 +1,5 @@
 //! `text_config`: the decoder's sizes, for Llama, Qwen2, Mistral and OPT, and what those of Qwen-VL
-//! (`qwen_vl`) add.
+//! (`qwen_vl`) and Llama-3.2-Vision (`mllama`) add.
 //!
 //! Defaults are those of transformers 4.57.1. It does not know the layers themselves.
 
@@ -78,6 +78,8 @@ pub struct TextConfig {
     /// Keys further back than this are not seen, in layers from `sliding_from_layer` on.
     pub sliding_window: Option<usize>,
     pub sliding_from_layer: usize,
+    /// Layers that look at pictures instead of the text before (Llama-3.2-Vision).
+    pub cross_attention_layers: Vec<usize>,
 }
 
 impl TextConfig {
@@ -104,12 +106,13 @@ impl TextConfig {
             "llama" => {}
             "qwen2" => config.become_qwen2(fields)?,
             "mistral" => config.become_mistral(fields)?,
+            "mllama_text_model" => config.become_mllama(fields)?,
             "opt" => config.become_opt(fields)?,
             found => {
                 return Err(unsupported(
                     &fields.path("model_type"),
                     found,
-                    "llama, qwen2, mistral, opt",
+                    "llama, qwen2, mistral, opt, mllama_text_model",
                 ));
             }
         }
@@ -120,6 +123,17 @@ impl TextConfig {
     /// Query heads that share one key and value head.
     pub fn n_groups(&self) -> usize {
         self.num_attention_heads / self.num_key_value_heads
+    }
+
+    /// Rows of the token embedding: the vocabulary, and with cross-attention layers 8 that the
+    /// head does not predict, the first of them the picture token (`MllamaTextModel`).
+    pub fn n_embeddings(&self) -> usize {
+        self.vocab_size + if self.has_cross_attention() { 8 } else { 0 }
+    }
+
+    /// Whether pictures are seen by layers of their own, not among the tokens.
+    pub fn has_cross_attention(&self) -> bool {
+        !self.cross_attention_layers.is_empty()
     }
 
     /// The sliding window of one layer, if it has one.
@@ -154,6 +168,7 @@ impl TextConfig {
             tie_word_embeddings: fields.bool("tie_word_embeddings", false)?,
             sliding_window: None,
             sliding_from_layer: 0,
+            cross_attention_layers: Vec::new(),
         })
     }
 

@@ -1,11 +1,12 @@
 //! `vision_config`: the vision encoder's sizes, for CLIP, SigLIP, Idefics3/SmolVLM and BLIP-2
-//! towers, and what those of Qwen-VL (`qwen_vl`) add.
+//! towers, and what those of Qwen-VL (`qwen_vl`) and Llama-3.2-Vision
+//! (`mllama`) add.
 //!
 //! Defaults are those of transformers 4.57.1, which differ between them. It does not know
 //! how images become `pixel_values`.
 
 use super::fields::Fields;
-use super::{DualEncoderType, ModelType, unsupported};
+use super::{DualEncoderType, ModelType, TileConfig, unsupported};
 use crate::error::Error;
 use crate::model::nn::Activation;
 
@@ -20,6 +21,9 @@ pub enum VisionKind {
     Siglip2,
     /// SigLIP with positions by fractional coordinates (`Idefics3VisionTransformer`).
     Idefics3,
+    /// CLIP whose positions depend on the canvas, with layers between tiles
+    /// (`MllamaVisionModel`).
+    Mllama,
     /// Class token, patch bias, queries, keys and values in one matrix (`Blip2VisionModel`).
     Blip,
     /// Pictures of any shape; LayerNorm (`Qwen2VisionTransformerPretrainedModel`).
@@ -64,6 +68,8 @@ pub struct VisionConfig {
     pub hidden_act: Activation,
     pub layer_norm_eps: f64,
     pub dynamic: Option<DynamicResolution>,
+    /// Llama-3.2-Vision only.
+    pub tiles: Option<TileConfig>,
 }
 
 /// What a key of `vision_config` means when it is missing.
@@ -132,6 +138,18 @@ const IDEFICS3: Defaults = Defaults {
     ..SIGLIP
 };
 
+const MLLAMA: Defaults = Defaults {
+    kind: VisionKind::Mllama,
+    hidden_size: 1280,
+    intermediate_size: 5120,
+    num_hidden_layers: 32,
+    num_attention_heads: 16,
+    image_size: 448,
+    patch_size: 14,
+    hidden_act: "gelu",
+    layer_norm_eps: 1e-5,
+};
+
 /// EVA-CLIP's ViT-g.
 const BLIP: Defaults = Defaults {
     kind: VisionKind::Blip,
@@ -185,6 +203,7 @@ impl VisionConfig {
             hidden_act: Activation::Gelu,
             layer_norm_eps: 0.0,
             dynamic: None,
+            tiles: None,
         }
     }
 
@@ -210,6 +229,17 @@ impl VisionConfig {
         }
     }
 
+    /// The tower of a Llama-3.2-Vision model.
+    pub(crate) fn mllama(fields: &Fields, tiles: TileConfig) -> Result<Self, Error> {
+        // `MllamaVisionConfig` writes two of the keys under names of its own.
+        let default = Defaults {
+            num_attention_heads: fields.size("attention_heads", MLLAMA.num_attention_heads)?,
+            layer_norm_eps: fields.f64("norm_eps", MLLAMA.layer_norm_eps)?,
+            ..MLLAMA
+        };
+        Ok(VisionConfig { tiles: Some(tiles), ..Self::read(fields, &default)? })
+    }
+
     /// The tower of a BLIP-2 or InstructBLIP model.
     pub(crate) fn blip(fields: &Fields) -> Result<Self, Error> {
         let fields = fields.object("vision_config")?;
@@ -221,7 +251,7 @@ impl VisionConfig {
 
     /// Whether a class token stands before the patches.
     pub fn has_class_token(&self) -> bool {
-        matches!(self.kind, VisionKind::Clip | VisionKind::Blip)
+        matches!(self.kind, VisionKind::Clip | VisionKind::Blip | VisionKind::Mllama)
     }
 
     /// Patches along one side of an `image_size` square.
@@ -264,6 +294,7 @@ impl VisionConfig {
             hidden_act: fields.activation("hidden_act", default.hidden_act)?,
             layer_norm_eps: fields.f64("layer_norm_eps", default.layer_norm_eps)?,
             dynamic: None,
+            tiles: None,
         };
         if config.patch_size > config.image_size {
             let message = format!("{} is larger than image_size", config.patch_size);

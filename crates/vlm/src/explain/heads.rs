@@ -43,14 +43,13 @@ impl EvidenceHeads {
         let wrong = |message: String| Error::Processor { file: "evidence.json".into(), message };
         let file: File =
             serde_json::from_value(read_json(&path)?).map_err(|error| wrong(error.to_string()))?;
-        let text = &config.text_config;
-        let bad = file.heads.iter().find(|(layer, head)| {
-            *layer >= text.num_hidden_layers || *head >= text.num_attention_heads
-        });
+        let (layers, n_heads) = (config.evidence_layers(), config.text_config.num_attention_heads);
+        let bad =
+            file.heads.iter().find(|(layer, head)| !layers.contains(layer) || *head >= n_heads);
         match bad {
-            Some((layer, head)) => {
-                Err(wrong(format!("head [{layer}, {head}] is outside the model; remove it")))
-            }
+            Some((layer, head)) => Err(wrong(format!(
+                "head [{layer}, {head}] is not among those that see pictures; remove it"
+            ))),
             None if file.heads.is_empty() => Err(wrong("`heads` is empty; name some".into())),
             None => Ok(EvidenceHeads {
                 heads: file.heads,
@@ -61,13 +60,13 @@ impl EvidenceHeads {
         }
     }
 
-    /// Every head of the middle half of the layers.
+    /// Every head of the middle half of the layers that see pictures.
     pub fn untrained(config: &Config) -> EvidenceHeads {
-        let text = &config.text_config;
-        let n = text.num_hidden_layers;
-        let layers = n / 4..(n - n / 4).max(n / 4 + 1).min(n.max(1));
-        let heads =
-            layers.flat_map(|layer| (0..text.num_attention_heads).map(move |head| (layer, head)));
+        let (all, n_heads) = (config.evidence_layers(), config.text_config.num_attention_heads);
+        let n = all.len();
+        let middle = n / 4..(n - n / 4).max(n / 4 + 1).min(n);
+        let layers = all[middle].iter();
+        let heads = layers.flat_map(|&layer| (0..n_heads).map(move |head| (layer, head)));
         let heads = heads.collect();
         EvidenceHeads { heads, null_token: 0, trained: false, outlined: false }
     }
@@ -77,8 +76,9 @@ impl EvidenceHeads {
         self.heads.iter().map(|(layer, _)| *layer).collect::<BTreeSet<_>>().into_iter().collect()
     }
 
-    /// Mean over the heads of the captured last row: one share per cached position, their sum
-    /// is 1. `None` when nothing was captured.
+    /// Mean over the heads of the captured last row: one share for each place that the evidence
+    /// layers look at (cached positions or cross-attention states), their sum is 1. `None` when
+    /// nothing was captured.
     pub fn attention(&self, probe: &Probe) -> Result<Option<Vec<f32>>, Error> {
         let mut mean: Vec<f32> = Vec::new();
         let mut n = 0;

@@ -68,7 +68,7 @@ fn canvas(spans: &[&ImageSpan]) -> Option<Heatmap> {
     let first = spans.first()?;
     let mut source = first.source;
     let mut cell = [f32::INFINITY; 2];
-    for span in spans {
+    for span in spans.iter().filter(|span| span.grid.0 > 0 && span.grid.1 > 0) {
         let [x0, y0, x1, y1] = span.source;
         source = [source[0].min(x0), source[1].min(y0), source[2].max(x1), source[3].max(y1)];
         cell[0] = cell[0].min((x1 - x0) / span.grid.1.max(1) as f32);

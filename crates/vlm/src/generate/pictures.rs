@@ -14,11 +14,11 @@ use candle_core::{DType, Tensor};
 use image::RgbImage;
 
 use super::Cancel;
-use crate::processor::{ImageSpan, Inputs, Packing};
-use crate::{Error, Vlm};
+use crate::processor::{ImageSpan, Inputs};
+use crate::{Error, KvCache, Vlm};
 
 /// Tiles encoded in one pass: bounds memory, and how long cancelling waits. A picture that keeps
-/// its shape is encoded whole.
+/// its shape, or whose tiles see each other, is encoded whole.
 const TILES_AT_ONCE: usize = 4;
 
 /// Encoded pictures by the hash of all that they depend on.
@@ -30,11 +30,14 @@ pub(super) struct Pictures {
     features: HashMap<(u64, usize), Tensor>,
     /// The hashes of each picture of the current prompt.
     current: Vec<Hashes>,
+    /// Those of the pictures that the cache's cross-attention states are of.
+    looked_at: Vec<u64>,
 }
 
 /// What is in the prompt for a picture.
 struct Encoded {
-    /// `(tokens, D · (1 + k))`: those of its spans in order.
+    /// `(tokens, D · (1 + k))`: those of its spans in order; its cross-attention states
+    /// where it becomes no tokens.
     tokens: Tensor,
     /// See `Projected::patch_attention`; `(N, T_img, P)` of each piece of tiles.
     patch_attention: Vec<Tensor>,
@@ -60,7 +63,18 @@ impl Pictures {
         self.encoded.retain(|embeds, _| current.iter().any(|of| of.embeds == *embeds));
         self.features.retain(|(picture, _), _| current.iter().any(|of| of.picture == *picture));
         let mut keys: Vec<u64> = inputs.input_ids.iter().map(|&id| u64::from(id)).collect();
-        for (span_idx, span) in inputs.image_spans.iter().enumerate() {
+        if let Some(first) = inputs.cross_attention_mask.first() {
+            // What stands before all pictures sees all of them.
+            let hashes: Vec<u64> = current.iter().map(|of| of.embeds).collect();
+            for key in &mut keys[..first.tokens.start] {
+                *key = hash_of((*key, &hashes)) | 1 << 63;
+            }
+            for (visible, hash) in inputs.cross_attention_mask.iter().zip(&hashes) {
+                keys[visible.tokens.start] = hash | 1 << 63;
+            }
+        }
+        let spans = inputs.image_spans.iter().filter(|span| span.is_in_prompt());
+        for (span_idx, span) in spans.enumerate() {
             for (i, position) in span.tokens.clone().enumerate() {
                 keys[position] = hash_of((current[span.image].embeds, span_idx, i)) | 1 << 63;
             }
@@ -80,7 +94,7 @@ impl Pictures {
         let ids = &inputs.input_ids[from..];
         let mut rows = Vec::new();
         let mut next_of_image = vec![0; self.current.len()];
-        for span in &inputs.image_spans {
+        for span in inputs.image_spans.iter().filter(|span| span.is_in_prompt()) {
             let first = next_of_image[span.image];
             next_of_image[span.image] += span.tokens.len();
             if span.tokens.end <= from || span.tokens.is_empty() {
@@ -97,6 +111,32 @@ impl Pictures {
         }
         let rows = Tensor::cat(&rows, 0)?; // (image tokens, D)
         vlm.merge(ids, &rows)
+    }
+
+    /// Sets in `cache` what the cross-attention layers see: the pictures of the prompt, unless the
+    /// cache has the same ones already.
+    pub fn look_at(
+        &mut self,
+        vlm: &Vlm,
+        inputs: &Inputs,
+        cache: &mut KvCache,
+        cancel: &Cancel,
+    ) -> Result<(), Error> {
+        let current: Vec<u64> = self.current.iter().map(|of| of.embeds).collect();
+        if current != self.looked_at {
+            for image in 0..self.current.len() {
+                self.encode(vlm, inputs, image, cancel)?;
+            }
+            let states = current.iter().map(|hash| &self.encoded[hash].tokens);
+            let states: Vec<&Tensor> = states.collect();
+            match states.is_empty() {
+                true => cache.look_away(),
+                false => vlm.look_at(cache, &Tensor::cat(&states, 0)?.unsqueeze(0)?)?,
+            }
+            self.looked_at = current;
+        }
+        cache.set_visible(vec![inputs.cross_attention_mask.clone()]);
+        Ok(())
     }
 
     /// What the queries of each span looked at, `(T_img, P)`; nothing where tokens show their own
@@ -119,7 +159,12 @@ impl Pictures {
     ) -> Result<Option<Tensor>, Error> {
         let Some(hashes) = self.current.first().copied() else { return Ok(None) };
         self.encode(vlm, inputs, 0, cancel)?;
-        Ok(self.encoded.get(&hashes.embeds).map(|picture| picture.tokens.clone()))
+        let embeds = self.encoded.get(&hashes.embeds).map(|picture| picture.tokens.clone());
+        match (embeds, inputs.cross_attention_mask.first()) {
+            // Empty tiles show nothing.
+            (Some(states), Some(visible)) => Ok(Some(states.narrow(0, 0, visible.states.len())?)),
+            (embeds, _) => Ok(embeds),
+        }
     }
 
     /// Encodes the tiles of one picture, unless they are known.
@@ -139,7 +184,7 @@ impl Pictures {
         let first: usize = before.map(ImageSpan::n_rows).sum();
         let spans = spans_of(inputs, image);
         let n_rows: usize = spans.iter().map(ImageSpan::n_rows).sum();
-        let is_whole = spans.iter().any(|span| matches!(span.packing, Packing::Patches { .. }));
+        let is_whole = spans.iter().any(|span| span.packing.is_whole());
         let at_once = if is_whole { n_rows.max(1) } else { TILES_AT_ONCE };
         let mut tiles = Vec::new();
         let mut patch_attention = Vec::new();

@@ -57,7 +57,7 @@ impl Session {
         let options = &GenerateOptions { evidence: false, ..Default::default() };
         let keys = self.pictures.keys(&inputs, images);
         self.reuse(&keys);
-        let embeds = self.pictures.embed(vlm, &inputs, self.keys.len(), cancel)?;
+        let embeds = self.embed(vlm, &inputs, cancel)?;
         let mut run = Run { vlm, processor, options, cancel, inputs, probe: Probe::none() };
         let scored = self.score_said(&mut run, embeds, (&keys, &said));
         // Half-read tokens would be taken for read ones.

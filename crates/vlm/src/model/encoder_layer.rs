@@ -8,6 +8,7 @@
 use candle_core::Tensor;
 
 use super::attention::{merge_heads, split_heads};
+use super::gate::Gate;
 use super::loader::Loader;
 use super::nn::{Activation, Attend, Linear, Norm, Projections, attention, rope, swiglu};
 use super::rotary::Angles;
@@ -21,6 +22,10 @@ pub(super) struct Style {
     qkv: Qkv,
     out: &'static str,
     mlp: MlpNames,
+    /// Queries, keys, values and what comes of them have biases.
+    attention_bias: bool,
+    /// What is learned about how much attention and MLP count.
+    gates: Option<[&'static str; 2]>,
 }
 
 /// Queries, keys and values: three layers below a prefix, or one for all.
@@ -42,7 +47,19 @@ pub(super) const CLIP: Style = Style {
     qkv: Qkv::Each("self_attn"),
     out: "self_attn.out_proj",
     mlp: MlpNames::Plain(["fc1", "fc2"]),
+    attention_bias: true,
+    gates: None,
 };
+
+/// Llama-3.2-Vision; its global layers are [`MLLAMA_GLOBAL`].
+pub(super) const MLLAMA: Style = Style {
+    norms: ["input_layernorm", "post_attention_layernorm"],
+    out: "self_attn.o_proj",
+    attention_bias: false,
+    ..CLIP
+};
+
+pub(super) const MLLAMA_GLOBAL: Style = Style { gates: Some(["gate_attn", "gate_ffn"]), ..MLLAMA };
 
 pub(super) const BLIP: Style =
     Style { qkv: Qkv::Together("self_attn.qkv"), out: "self_attn.projection", ..CLIP };
@@ -81,6 +98,8 @@ pub struct EncoderLayer {
     out_proj: Linear,
     norm2: Norm,
     mlp: Mlp,
+    /// of attention and MLP
+    gates: Option<[Gate; 2]>,
     n_heads: usize,
 }
 
@@ -99,20 +118,28 @@ impl EncoderLayer {
         let size = sizes.hidden_size;
         let norm = (style.rms, sizes.layer_norm_eps);
         let name = |part: &str| format!("{prefix}.{part}");
+        let bias = style.attention_bias;
+        let gates = match style.gates {
+            None => None,
+            Some([attn, mlp]) => {
+                Some([Gate::load(loader, &name(attn))?, Gate::load(loader, &name(mlp))?])
+            }
+        };
         Ok(EncoderLayer {
             norm1: loader.norm(&name(style.norms[0]), size, norm)?,
             qkv_proj: match style.qkv {
                 Qkv::Each(attn) => {
                     let qkv = ["q_proj", "k_proj", "v_proj"].map(|name| (name, size));
-                    loader.projections(&name(attn), qkv, (size, true))?
+                    loader.projections(&name(attn), qkv, (size, bias))?
                 }
                 Qkv::Together(qkv) => {
-                    loader.fused_projections(&name(qkv), [size; 3], (size, true))?
+                    loader.fused_projections(&name(qkv), [size; 3], (size, bias))?
                 }
             },
-            out_proj: loader.linear(&name(style.out), (size, size), true)?,
+            out_proj: loader.linear(&name(style.out), (size, size), bias)?,
             norm2: loader.norm(&name(style.norms[1]), size, norm)?,
             mlp: Mlp::load(loader, &name("mlp"), &style.mlp, sizes)?,
+            gates,
             n_heads: sizes.num_attention_heads,
         })
     }
@@ -162,8 +189,15 @@ impl EncoderLayer {
     }
 
     fn finish(&self, x: &Tensor, attended: &Tensor) -> Result<Tensor, Error> {
-        let x = (x + self.out_proj.forward(attended)?)?;
-        let mlp = self.mlp.forward(&self.norm2.forward(&x)?)?;
+        let mut attended = self.out_proj.forward(attended)?;
+        if let Some([gate, _]) = &self.gates {
+            attended = gate.forward(&attended)?;
+        }
+        let x = (x + attended)?;
+        let mut mlp = self.mlp.forward(&self.norm2.forward(&x)?)?;
+        if let Some([_, gate]) = &self.gates {
+            mlp = gate.forward(&mlp)?;
+        }
         Ok((x + mlp)?)
     }
 }

@@ -107,12 +107,28 @@ const BLIP: Family = Family {
 
 const BLIP_OPT: Family = Family { language_model: "language_model.model.decoder", ..BLIP };
 
+const MLLAMA: Family = Family {
+    vision_encoder: "vision_model",
+    projector: "multi_modal_projector",
+    language_model: "language_model.model",
+    lm_head: "language_model.lm_head",
+    image_newline: None,
+    aliases: &[
+        ("model.language_model.", "language_model.model."),
+        ("model.vision_model.", "vision_model."),
+        ("model.multi_modal_projector.", "multi_modal_projector."),
+        ("lm_head.", "language_model.lm_head."),
+    ],
+    unused: &[],
+};
+
 /// The table of a configuration.
 pub(super) fn of(config: &Config) -> &'static Family {
     match config.model_type {
         ModelType::Llava => &LLAVA,
         ModelType::LlavaNext | ModelType::LlavaOnevision => &LLAVA_NEXT,
         ModelType::Idefics3 | ModelType::SmolVlm => &IDEFICS3,
+        ModelType::Mllama => &MLLAMA,
         ModelType::Qwen2Vl | ModelType::Qwen2_5Vl => &QWEN2_VL,
         ModelType::Qwen3Vl => &QWEN3_VL,
         ModelType::Blip2 | ModelType::InstructBlip => match config.text_config.kind {

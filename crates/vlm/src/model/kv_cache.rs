@@ -1,12 +1,16 @@
 //! Keys and values of tokens already seen, so that each new token costs one row.
 //!
 //! Room is allocated ahead and doubled; a conversation can be cut back to a shared prefix
-//! (`truncate`) and continued. It does not know which tokens it holds; `generate` does.
+//! (`truncate`) and continued. What layers see that look at pictures instead (`cross_attention`) is
+//! kept beside. It does not know which tokens it holds; `generate` does.
 //!
 //! Shapes: `B` batch, `Hkv` key and value heads, `T` new tokens, `S` tokens held, `d` head size.
 
+use std::collections::BTreeMap;
+
 use candle_core::Tensor;
 
+use super::cross_attention::CrossAttentionStates;
 use crate::error::{Context, Error};
 
 /// Room for this many tokens is allocated at first.
@@ -17,8 +21,11 @@ const FIRST_CAPACITY: usize = 256;
 /// Not for training: what is written here has no gradient.
 #[derive(Default)]
 pub struct KvCache {
-    layers: Vec<Layer>,
+    /// Only of layers that look at the text before.
+    layers: BTreeMap<usize, Layer>,
     len: usize,
+    /// What the others look at; `None` without pictures.
+    pub(super) cross_attention: Option<CrossAttentionStates>,
 }
 
 /// `(B, Hkv, capacity, d)` each.
@@ -41,23 +48,25 @@ impl KvCache {
         self.len == 0
     }
 
-    /// Forgets every token after the first `n_tokens`. Costs nothing.
+    /// Forgets every token after the first `n_tokens`, but no picture. Costs nothing.
     pub fn truncate(&mut self, n_tokens: usize) {
         self.len = self.len.min(n_tokens);
     }
 
     /// Forgets everything and frees the memory.
     pub fn clear(&mut self) {
-        self.layers.clear();
-        self.len = 0;
+        *self = KvCache::new();
     }
 
     /// An independent copy, to continue one prefix in two ways.
     pub fn fork(&self) -> Result<KvCache, Error> {
-        let copy =
-            |layer: &Layer| Ok(Layer { keys: layer.keys.copy()?, values: layer.values.copy()? });
-        let layers: candle_core::Result<Vec<Layer>> = self.layers.iter().map(copy).collect();
-        Ok(KvCache { layers: layers.context("copying the cache")?, len: self.len })
+        let copy = |(&layer_idx, layer): (&usize, &Layer)| {
+            let (keys, values) = (layer.keys.copy()?, layer.values.copy()?);
+            Ok((layer_idx, Layer { keys, values }))
+        };
+        let layers: candle_core::Result<_> = self.layers.iter().map(copy).collect();
+        let layers = layers.context("copying the cache")?;
+        Ok(KvCache { layers, len: self.len, cross_attention: self.cross_attention.clone() })
     }
 
     /// Writes the new keys and values `(B, Hkv, T, d)` of one layer after those held and returns
@@ -71,7 +80,7 @@ impl KvCache {
     ) -> Result<(Tensor, Tensor), Error> {
         let n_after = self.len + keys.dim(2)?;
         self.reserve(layer_idx, keys, n_after).context("growing the cache")?;
-        let layer = &self.layers[layer_idx];
+        let layer = &self.layers[&layer_idx];
         let write = || {
             layer.keys.slice_set(&keys.contiguous()?, 2, self.len)?;
             layer.values.slice_set(&values.contiguous()?, 2, self.len)?;
@@ -93,25 +102,22 @@ impl KvCache {
         n_tokens: usize,
     ) -> candle_core::Result<()> {
         let (b, h, _, d) = like.dims4()?;
-        let held = self.layers.get(layer_idx).map_or(0, |layer| layer.keys.dims()[2]);
+        let held = self.layers.get(&layer_idx).map_or(0, |layer| layer.keys.dims()[2]);
         if held >= n_tokens {
             return Ok(());
         }
         let capacity = n_tokens.max(2 * held).max(FIRST_CAPACITY);
         let room = || Tensor::zeros((b, h, capacity, d), like.dtype(), like.device());
         let larger = Layer { keys: room()?, values: room()? };
-        match self.layers.get_mut(layer_idx) {
-            None => self.layers.push(larger),
-            Some(layer) => {
-                if self.len > 0 {
-                    let kept = layer.keys.narrow(2, 0, self.len)?.contiguous()?;
-                    larger.keys.slice_set(&kept, 2, 0)?;
-                    let kept = layer.values.narrow(2, 0, self.len)?.contiguous()?;
-                    larger.values.slice_set(&kept, 2, 0)?;
-                }
-                *layer = larger;
-            }
+        if let Some(layer) = self.layers.get(&layer_idx)
+            && self.len > 0
+        {
+            let kept = layer.keys.narrow(2, 0, self.len)?.contiguous()?;
+            larger.keys.slice_set(&kept, 2, 0)?;
+            let kept = layer.values.narrow(2, 0, self.len)?.contiguous()?;
+            larger.values.slice_set(&kept, 2, 0)?;
         }
+        self.layers.insert(layer_idx, larger);
         Ok(())
     }
 }

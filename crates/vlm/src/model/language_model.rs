@@ -1,5 +1,6 @@
 //! The decoder: Llama, Qwen2, Mistral and Qwen3, which differ in biases, windows and norms of
-//! queries and keys, and OPT, which has other norms, positions and MLPs.
+//! queries and keys, OPT, which has other norms, positions and MLPs, and that of Llama-3.2-Vision,
+//! with layers between that look at pictures.
 //!
 //! It receives embeddings, not token ids, so that image embeddings enter the same way as words.
 //! It does not know where they came from, nor how the next token is chosen.
@@ -10,6 +11,7 @@
 use candle_core::Tensor;
 
 use super::attention::{attend, causal_mask, merge_heads, split_heads};
+use super::cross_attention::{CrossAttentionLayer, CrossAttentionStates};
 use super::kv_cache::KvCache;
 use super::loader::Loader;
 use super::mlp::Mlp;
@@ -23,11 +25,31 @@ use crate::probe::Probe;
 /// The decoder and its output head.
 pub struct LanguageModel {
     pub embed_tokens: Embedding,
-    layers: Vec<DecoderLayer>,
+    layers: Vec<Layer>,
     norm: Norm,
     lm_head: Linear,
     positions: PositionEmbedding,
     config: TextConfig,
+}
+
+enum Layer {
+    SelfAttention(DecoderLayer),
+    CrossAttention(CrossAttentionLayer),
+}
+
+impl Layer {
+    fn load(
+        loader: &mut Loader,
+        prefix: &str,
+        layer_idx: usize,
+        config: &TextConfig,
+    ) -> Result<Self, Error> {
+        let prefix = format!("{prefix}.layers.{layer_idx}");
+        match config.cross_attention_layers.contains(&layer_idx) {
+            false => Ok(Layer::SelfAttention(DecoderLayer::load(loader, &prefix, config)?)),
+            true => Ok(Layer::CrossAttention(CrossAttentionLayer::load(loader, &prefix, config)?)),
+        }
+    }
 }
 
 /// How tokens know their place.
@@ -86,11 +108,11 @@ impl LanguageModel {
         tied: bool,
     ) -> Result<Self, Error> {
         let (v, d) = (config.vocab_size, config.hidden_size);
-        let embed_tokens = loader.token_embedding(&format!("{prefix}.embed_tokens"), v, d)?;
-        let name = |i: usize| format!("{prefix}.layers.{i}");
+        let n_rows = config.n_embeddings();
+        let embed_tokens = loader.token_embedding(&format!("{prefix}.embed_tokens"), n_rows, d)?;
         let layers = loader.decoder(|loader| {
             let layers = 0..config.num_hidden_layers;
-            layers.map(|i| DecoderLayer::load(loader, &name(i), config)).collect::<Result<_, _>>()
+            layers.map(|i| Layer::load(loader, prefix, i, config)).collect::<Result<_, _>>()
         })?;
         let last_norm = format!("{prefix}.{}", Names::of(config).last_norm);
         let how = (config.kind == TextKind::Llama, config.rms_norm_eps);
@@ -118,6 +140,15 @@ impl LanguageModel {
         self.layers.len()
     }
 
+    /// What the cross-attention layers make of `states (B, S, D)`.
+    pub(super) fn look_at(&self, states: &Tensor) -> Result<CrossAttentionStates, Error> {
+        let layers = self.layers.iter().enumerate().filter_map(|(layer_idx, layer)| match layer {
+            Layer::SelfAttention(_) => None,
+            Layer::CrossAttention(layer) => Some((layer_idx, layer)),
+        });
+        CrossAttentionStates::new(layers, states)
+    }
+
     /// `inputs_embeds (B, T, D)` → hidden states after the final norm `(B, T, D)`. Wider ones,
     /// `(B, T, D · (1 + k))`, hold what is added after each of the first `k` layers (deepstack).
     pub(super) fn forward(
@@ -135,14 +166,27 @@ impl LanguageModel {
         let pass = Pass { angles, mask };
         let full = causal_mask(t, n_past, None, device)?;
         let windowed = causal_mask(t, n_past, self.config.sliding_window, device)?;
+        let states = cache.as_ref().and_then(|cache| cache.cross_attention.clone());
+        let seen = states.as_ref().map(|states| states.mask(t, n_past, device)).transpose()?;
         for (layer_idx, layer) in self.layers.iter().enumerate() {
             let causal = match self.config.window_of(layer_idx) {
                 None => full.as_ref(),
                 Some(_) => windowed.as_ref(),
             };
-            let cache = cache.as_deref_mut().map(|cache| (layer_idx, cache));
-            let (y, weights) =
-                layer.forward(&x, (&pass, causal), cache, probe.wants_attention(layer_idx))?;
+            let rows = probe.wants_attention(layer_idx);
+            let (y, weights) = match layer {
+                Layer::SelfAttention(layer) => {
+                    let cache = cache.as_deref_mut().map(|cache| (layer_idx, cache));
+                    layer.forward(&x, (&pass, causal), cache, rows)?
+                }
+                Layer::CrossAttention(layer) => {
+                    let states = states.as_ref().and_then(|states| states.layer(layer_idx));
+                    match states.zip(seen.as_ref()) {
+                        Some((states, seen)) => layer.forward(&x, states, seen, rows)?,
+                        None => continue, // without pictures it is left out
+                    }
+                }
+            };
             if let Some(weights) = weights {
                 probe.offer_attention(layer_idx, weights);
             }

@@ -16,12 +16,16 @@ use crate::processor::{ImageSpan, Packing};
 
 impl Vlm {
     /// `image_embeds (N, T_img, D)` of the tiles of `spans` in order → `(image tokens, D)`; where
-    /// pictures keep their shape `(image tokens, D · (1 + k))`, window by window → row by row.
+    /// pictures keep their shape `(image tokens, D · (1 + k))`, window by window → row by row;
+    /// where they become no tokens the cross-attention states `(S, D)`, those of empty tiles too.
     ///
     /// Errors: other tiles than the spans are made of; newline tokens without a parameter.
     pub fn pack(&self, image_embeds: &Tensor, spans: &[ImageSpan]) -> Result<Tensor, Error> {
         if let Some(dynamic) = &self.config.vision_config.dynamic {
             return row_by_row(image_embeds, spans, dynamic);
+        }
+        if self.config.text_config.has_cross_attention() {
+            return Ok(image_embeds.flatten(0, 1)?);
         }
         let d = self.config.text_config.hidden_size;
         let n_tiles: usize = spans.iter().map(ImageSpan::n_tiles).sum();
@@ -46,8 +50,9 @@ impl Vlm {
                         parts.push(self.newlines(1)?.squeeze(1)?); // (1, D)
                     }
                 }
-                Packing::Patches { .. } => {
-                    return Err(Error::config("model_type", "takes tiles, but the spans patches"));
+                Packing::Patches { .. } | Packing::CrossAttention { .. } => {
+                    let message = "takes tiles for themselves, but the spans hold others";
+                    return Err(Error::config("model_type", message));
                 }
                 Packing::Mosaic { .. } if span.tokens.is_empty() => {}
                 Packing::Mosaic { tiles: (rows, cols), kept } => {
@@ -75,6 +80,19 @@ impl Vlm {
         })?;
         Ok(newline.broadcast_left((n, 1))?.contiguous()?)
     }
+}
+
+/// Rows and columns of the canvas of each picture whose tiles are seen by cross-attention layers.
+pub(super) fn canvases(spans: &[ImageSpan]) -> Vec<(usize, usize)> {
+    let mut canvases = Vec::new();
+    let mut next = 0;
+    while let Some(ImageSpan { packing: Packing::CrossAttention { canvas, .. }, .. }) =
+        spans.get(next)
+    {
+        canvases.push(*canvas);
+        next += (canvas.0 * canvas.1).max(1);
+    }
+    canvases
 }
 
 /// The embeddings of pictures whose tokens come window by window, row by row.

@@ -1,9 +1,9 @@
 //! Vision features to token embeddings of the language model.
 //!
 //! LLaVA: linear, activation, linear. Idefics3 and SmolVLM: neighbouring patches folded together
-//! (pixel shuffle), then one linear map. Qwen-VL: norm, neighbours folded, linear, activation,
-//! linear; Qwen3-VL has one of these for each state of the tower that it takes. BLIP-2: `q_former`.
-//! It does not know where the embeddings go.
+//! (pixel shuffle), then one linear map. Llama-3.2-Vision: one linear map. Qwen-VL: norm,
+//! neighbours folded, linear, activation, linear; Qwen3-VL has one of these for each state of the
+//! tower that it takes. BLIP-2: `q_former`. It does not know where the embeddings go.
 //!
 //! Shapes: `N` tiles, `P` patches, `D_v` vision width, `T_img` tokens of a tile, `D` hidden size,
 //! `k` deepstack layers.
@@ -32,6 +32,7 @@ pub enum Projector {
     },
     /// for the last state of the tower, then for each that deepstack takes
     PatchMergers(Vec<PatchMerger>),
+    Linear(Linear),
     QFormer(Box<QFormer>),
 }
 
@@ -63,6 +64,9 @@ impl Projector {
                 act: hidden_act,
                 linear_2: loader.linear(&format!("{prefix}.linear_2"), (d, d), bias)?,
             }),
+            ProjectorConfig::Linear => {
+                Ok(Projector::Linear(loader.linear(prefix, (d, d_v), true)?))
+            }
             ProjectorConfig::PatchMerger => {
                 Ok(Projector::PatchMergers(PatchMerger::load_all(loader, prefix, config)?))
             }
@@ -84,6 +88,7 @@ impl Projector {
             Projector::Mlp { linear_1, act, linear_2 } => {
                 linear_2.forward(&act.apply(&linear_1.forward(features)?)?)?
             }
+            Projector::Linear(linear) => linear.forward(features)?,
             Projector::PatchMergers(mergers) => merger::forward_all(mergers, features)?,
         };
         Ok(Projected { image_embeds, patch_attention: None })

@@ -1,5 +1,6 @@
 //! Pixels to patch features: CLIP, SigLIP, SigLIP 2, Idefics3/SmolVLM and BLIP-2 vision
-//! transformers, and in `dynamic` those of Qwen-VL.
+//! transformers, in `dynamic` those of Qwen-VL and in `mllama` that of
+//! Llama-3.2-Vision.
 //!
 //! The others differ in switches: the class token (CLIP, BLIP-2), `pre_layrnorm` (CLIP), the patch
 //! bias (all but CLIP), and how positions are numbered (Idefics3) or stretched (SigLIP 2). It does
@@ -8,12 +9,13 @@
 //! Shapes: `N` images or tiles, `C` channels, `P` patches (and the class token), `D` hidden size.
 
 mod dynamic;
+mod mllama;
 mod stretched;
 
 use candle_core::{Device, Tensor};
 
 use super::attention::MASKED;
-use super::encoder_layer::{self, EncoderLayer, EncoderSizes};
+use super::encoder_layer::{self, EncoderLayer, EncoderSizes, Style};
 use super::loader::Loader;
 use super::nn::{Compute, Embedding, LayerNorm, Linear, Weight};
 use crate::config::{VisionConfig, VisionKind};
@@ -31,6 +33,7 @@ pub struct VisionEncoder {
     layers: Vec<EncoderLayer>,
     /// none where the projector begins with one
     post_layernorm: Option<LayerNorm>,
+    tiles: Option<mllama::Tiles>,
     config: VisionConfig,
     compute: Compute,
 }
@@ -47,6 +50,9 @@ impl VisionEncoder {
     ) -> Result<Self, Error> {
         if let Some(dynamic) = &config.dynamic {
             return Self::load_dynamic(loader, prefix, (config, dynamic));
+        }
+        if let Some(tiles) = &config.tiles {
+            return mllama::load(loader, prefix, (config, tiles));
         }
         let (d, p, eps) = (config.hidden_size, config.patch_size, config.layer_norm_eps);
         let is_clip = config.kind == VisionKind::Clip;
@@ -88,6 +94,7 @@ impl VisionEncoder {
             pre_layrnorm,
             layers: load_layers(loader, &layers, config)?,
             post_layernorm: Some(loader.layer_norm(&post_layernorm, d, eps)?),
+            tiles: None,
             config: config.clone(),
             compute: loader.compute,
         })
@@ -145,6 +152,14 @@ impl VisionEncoder {
         Ok(Linear { weight, bias, compute: self.compute }.forward(patches)?)
     }
 
+    /// The class token, where there is one, before the patches `(N, P, D)`.
+    fn with_class(&self, x: Tensor) -> Result<Tensor, Error> {
+        let Some(class) = &self.class_embedding else { return Ok(x) };
+        let (n, _, d) = x.dims3()?;
+        let class = class.reshape((1, 1, d))?.broadcast_as((n, 1, d))?.contiguous()?;
+        Ok(Tensor::cat(&[&class, &x], 1)?) // (N, 1 + P, D)
+    }
+
     /// Patches, class token and positions: what the first layer receives, `(N, P, D)`.
     fn embed(&self, pixel_values: &Tensor, extents: PatchExtents) -> Result<Tensor, Error> {
         let (n, rows, cols) = self.check(pixel_values)?;
@@ -152,12 +167,7 @@ impl VisionEncoder {
             VisionKind::Siglip2 => pixel_values.clone(), // (N, P, p·p·C)
             _ => unfold(pixel_values, self.config.patch_size)?, // (N, P, C·p·p)
         };
-        let d = self.config.hidden_size;
-        let mut x = self.embed_patches(&patches)?; // (N, P, D)
-        if let Some(class) = &self.class_embedding {
-            let class = class.reshape((1, 1, d))?.broadcast_as((n, 1, d))?.contiguous()?;
-            x = Tensor::cat(&[&class, &x], 1)?; // (N, 1 + P, D)
-        }
+        let x = self.with_class(self.embed_patches(&patches)?)?; // (N, P, D)
         let x = match (&self.position_embedding, self.config.kind) {
             (None, _) => x,
             (Some(embedding), VisionKind::Idefics3) => {
@@ -279,6 +289,25 @@ fn load_layers(
     prefix: &str,
     config: &VisionConfig,
 ) -> Result<Vec<EncoderLayer>, Error> {
+    let style = match config.kind {
+        VisionKind::Clip | VisionKind::Siglip | VisionKind::Siglip2 | VisionKind::Idefics3 => {
+            &encoder_layer::CLIP
+        }
+        VisionKind::Blip => &encoder_layer::BLIP,
+        VisionKind::Mllama => &encoder_layer::MLLAMA,
+        VisionKind::Qwen2Vl => &encoder_layer::QWEN2_VL,
+        VisionKind::Qwen2_5Vl => &encoder_layer::QWEN2_5_VL,
+        VisionKind::Qwen3Vl => &encoder_layer::QWEN3_VL,
+    };
+    load_stack(loader, prefix, (config, style), config.num_hidden_layers)
+}
+
+fn load_stack(
+    loader: &mut Loader,
+    prefix: &str,
+    (config, style): (&VisionConfig, &Style),
+    n_layers: usize,
+) -> Result<Vec<EncoderLayer>, Error> {
     let sizes = EncoderSizes {
         hidden_size: config.hidden_size,
         intermediate_size: config.intermediate_size,
@@ -286,18 +315,8 @@ fn load_layers(
         hidden_act: config.hidden_act,
         layer_norm_eps: config.layer_norm_eps,
     };
-    let style = match config.kind {
-        VisionKind::Clip | VisionKind::Siglip | VisionKind::Siglip2 | VisionKind::Idefics3 => {
-            &encoder_layer::CLIP
-        }
-        VisionKind::Blip => &encoder_layer::BLIP,
-        VisionKind::Qwen2Vl => &encoder_layer::QWEN2_VL,
-        VisionKind::Qwen2_5Vl => &encoder_layer::QWEN2_5_VL,
-        VisionKind::Qwen3Vl => &encoder_layer::QWEN3_VL,
-    };
-    let layers = 0..config.num_hidden_layers;
     let name = |i: usize| format!("{prefix}.{i}");
-    layers.map(|i| EncoderLayer::load(loader, &name(i), style, &sizes)).collect()
+    (0..n_layers).map(|i| EncoderLayer::load(loader, &name(i), style, &sizes)).collect()
 }
 
 /// `(N, C, S, S)` → `(N, P, C·p·p)`: each patch as one row, so that the convolution of stride

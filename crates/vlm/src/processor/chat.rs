@@ -240,6 +240,7 @@ fn find(
         // Each of their checkpoints was taught another one.
         ModelType::LlavaNext
         | ModelType::LlavaOnevision
+        | ModelType::Mllama
         | ModelType::Qwen2Vl
         | ModelType::Qwen2_5Vl
         | ModelType::Qwen3Vl => {

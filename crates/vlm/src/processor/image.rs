@@ -7,6 +7,7 @@
 //! Legend: `N` tiles, `C` channels (3), `S` the tile's side in pixels.
 
 mod any_resolution;
+mod canvas;
 mod decode;
 mod dynamic;
 mod jpeg;

@@ -1,16 +1,17 @@
 //! How a family writes a picture into the prompt, and where its tokens end up.
 //!
 //! Follows transformers' `processing_{idefics3,smolvlm,llava,llava_next,llava_onevision}.py` and
-//! `processing_{qwen2_vl,qwen2_5_vl,qwen3_vl,blip_2,instructblip}.py`. Knows the number of tokens
-//! of a tile from the network's sizes, and refuses a folder whose files disagree about it.
+//! `processing_{qwen2_vl,qwen2_5_vl,qwen3_vl,blip_2,instructblip,mllama}.py`. Knows the number of
+//! tokens of a tile from the network's sizes, and refuses a folder whose files disagree about it.
 
 mod any_resolution;
+mod mllama;
 mod qwen_vl;
 
 use serde_json::Value;
 
 use super::image::{ImageProcessor, Kind, Tile, Tiles};
-use super::span::{ImageSpan, Packing};
+use super::span::{ImageSpan, Packing, Visible};
 use super::tokenizer::Tokenizer;
 use super::{Message, Part};
 use crate::config::{
@@ -51,6 +52,9 @@ enum Family {
     LlavaNext(AnyResolution),
     /// The image token repeated as often as the picture's size asks for.
     QwenVl(DynamicResolution),
+    /// One image token for each picture, whose patches are seen elsewhere; `bos`, where the
+    /// tokenizer has one, begins the words.
+    Mllama { states: mllama::States, bos: Option<String> },
     /// The image token repeated, before the text and the tokenizer's own first token.
     QFormer,
 }
@@ -67,11 +71,22 @@ impl Layout {
     ) -> Result<Layout, Error> {
         let named = |key: &str, usual: &str| tokenizer.special(key).unwrap_or(usual).to_owned();
         let dynamic = &config.vision_config.dynamic;
-        let usual = if dynamic.is_some() { "<|image_pad|>" } else { "<image>" };
+        let usual = match config.model_type {
+            ModelType::Mllama => "<|image|>",
+            _ if dynamic.is_some() => "<|image_pad|>",
+            _ => "<image>",
+        };
         let family = match (config.model_type, &config.any_resolution) {
             (ModelType::Idefics3 | ModelType::SmolVlm, _) => Family::Idefics3 {
                 fake: named("fake_image_token", "<fake_token_around_image>"),
                 global: named("global_image_token", "<global-img>"),
+            },
+            (ModelType::Mllama, _) => Family::Mllama {
+                states: mllama::States {
+                    max_tiles: config.vision_config.tiles.as_ref().map_or(1, |t| t.max_num_tiles),
+                    side: config.vision_config.patches_per_side(),
+                },
+                bos: tokenizer.special("bos_token").map(str::to_owned),
             },
             (ModelType::Blip2 | ModelType::InstructBlip, _) => Family::QFormer,
             (ModelType::Text, _) => Family::Text,
@@ -123,11 +138,15 @@ impl Layout {
     /// Replaces each placeholder of `prompt` by the tokens of its picture; there is none for
     /// pictures that come before the text.
     pub fn expand(&self, prompt: &str, tiled: &[Tiles]) -> Result<String, Error> {
+        let prompt = match &self.family {
+            Family::Mllama { bos: Some(bos), .. } => mllama::begin(prompt, bos, &self.image_token),
+            _ => prompt.into(),
+        };
         let pieces: Vec<&str> = prompt.split(self.image_token.as_str()).collect();
         if matches!(self.family, Family::QFormer) {
             let message = "writes pictures, but this model has them before the text".to_owned();
             return match pieces.len() {
-                1 => Ok(prompt.to_owned()),
+                1 => Ok(prompt.into_owned()),
                 _ => Err(wrong("chat template", message)),
             };
         }
@@ -149,6 +168,13 @@ impl Layout {
         let ids = input_ids.iter().enumerate();
         let positions: Vec<usize> =
             ids.filter(|(_, id)| **id == self.image_token_id).map(|(at, _)| at).collect();
+        if let Family::Mllama { states, .. } = self.family {
+            let spans = tiled.iter().enumerate().flat_map(|(i, tiles)| states.spans(i, tiles));
+            return match positions.len() == tiled.len() {
+                true => Ok(spans.collect()),
+                false => Err(Error::ImageTokens { tokens: positions.len(), embeds: tiled.len() }),
+            };
+        }
         let mut spans = Vec::new();
         let mut taken = 0;
         for (image, tiles) in tiled.iter().enumerate() {
@@ -168,6 +194,14 @@ impl Layout {
     /// Time, height and width of each of `n_tokens`, for decoders that turn by them.
     pub fn position_ids(&self, n_tokens: usize, spans: &[ImageSpan]) -> Option<Vec<[u32; 3]>> {
         matches!(self.family, Family::QwenVl(_)).then(|| qwen_vl::position_ids(n_tokens, spans))
+    }
+
+    /// Which positions see which picture, where pictures become no tokens.
+    pub fn cross_attention_mask(&self, input_ids: &[u32], tiled: &[Tiles]) -> Vec<Visible> {
+        match self.family {
+            Family::Mllama { states, .. } => states.visible(input_ids, self.image_token_id, tiled),
+            _ => Vec::new(),
+        }
     }
 
     /// The messages with any picture token that was typed as text made harmless by a space.
@@ -208,6 +242,12 @@ impl Layout {
         if let Family::QwenVl(dynamic) = &self.family {
             let found = qwen_vl::check(dynamic, self.patch_size, &images.settings);
             return found.map_err(|message| wrong(&file, message));
+        }
+        if let Family::Mllama { states, .. } = self.family
+            && states.max_tiles != images.settings.max_image_tiles
+        {
+            let message = format!("max_image_tiles is not {}, as in config.json", states.max_tiles);
+            return Err(wrong(&file, message));
         }
         let probe = ::image::RgbImage::new(self.image_size, self.image_size);
         for tile in images.tiles(&probe).tiles {
@@ -257,9 +297,13 @@ impl Layout {
 
     /// `get_image_prompt_string` of the processors.
     fn picture(&self, tiles: &Tiles) -> String {
-        let Family::Idefics3 { fake, global } = &self.family else {
-            let n_tokens = self.pieces(tiles).iter().map(|span| span.tokens.len()).sum();
-            return self.image_token.repeat(n_tokens);
+        let (fake, global) = match &self.family {
+            Family::Idefics3 { fake, global } => (fake, global),
+            Family::Mllama { .. } => return self.image_token.clone(),
+            _ => {
+                let n_tokens = self.pieces(tiles).iter().map(|span| span.tokens.len()).sum();
+                return self.image_token.repeat(n_tokens);
+            }
         };
         let run = self.image_token.repeat(self.tokens_per_tile);
         let mut text = String::new();
@@ -286,7 +330,7 @@ impl Layout {
             );
             return Err(wrong("tokenizer.json", message));
         }
-        let (have, fit) = (tokenizer.vocab_size(), config.text_config.vocab_size);
+        let (have, fit) = (tokenizer.vocab_size(), config.text_config.n_embeddings());
         // A picture's token is never looked up, so it needs no row of the embedding.
         let fit_with_image = if id as usize == fit { fit + 1 } else { fit };
         if have > fit_with_image {
@@ -306,7 +350,11 @@ impl Layout {
                 ("vision_aspect_ratio", Value::from(format!("anyres_max_{n}")))
             }
             Family::QFormer => ("num_query_tokens", self.tokens_per_tile.into()),
-            Family::LlavaNext(_) | Family::Llava | Family::QwenVl(_) | Family::Text => {
+            Family::LlavaNext(_)
+            | Family::Llava
+            | Family::QwenVl(_)
+            | Family::Mllama { .. }
+            | Family::Text => {
                 return Ok(());
             }
         };
@@ -331,6 +379,7 @@ pub(crate) fn image_kind(config: &Config) -> Kind {
         (ModelType::LlavaNext, _) => Kind::LlavaNext,
         (ModelType::Text, _) => Kind::Clip, // never asked
         (ModelType::LlavaOnevision, _) => Kind::LlavaOnevision,
+        (ModelType::Mllama, _) => Kind::Mllama,
         (ModelType::Qwen2Vl | ModelType::Qwen2_5Vl | ModelType::Qwen3Vl, _) => Kind::Qwen2Vl,
         (ModelType::Blip2 | ModelType::InstructBlip, _) => Kind::Blip,
     }

@@ -10,10 +10,11 @@ use std::ops::Range;
 pub struct ImageSpan {
     /// Which of the conversation's pictures.
     pub image: usize,
-    /// Positions in `input_ids`, one for each embedding.
+    /// Positions in `input_ids`, one for each embedding; under cross attention, places among the
+    /// cross-attention states. In both cases places among what the evidence layers look at.
     pub tokens: Range<usize>,
-    /// Rows and columns of tokens that show a part of the picture; of patches that queries look
-    /// at.
+    /// Rows and columns of tokens that show a part of the picture (padding does not); of patches
+    /// that queries look at.
     pub grid: (usize, usize),
     /// -1 where the first token is a class token, 1 where the checkpoint drops the first patch of
     /// a tower without one, else 0.
@@ -37,13 +38,37 @@ pub enum Packing {
     /// Each is a query that has looked at all patches of one tile: it has no place of its own and
     /// shows the whole.
     Queries,
+    /// Those of one tile become no tokens: cross-attention layers see them, beside those of the
+    /// other tiles of the `canvas` (rows, columns). `row_len`: patches in a row of the tile, of
+    /// which the first ones are the grid.
+    CrossAttention { canvas: (usize, usize), row_len: usize },
+}
+
+impl Packing {
+    /// Whether all of a picture must be encoded at once.
+    pub fn is_whole(&self) -> bool {
+        matches!(self, Packing::Patches { .. } | Packing::CrossAttention { .. })
+    }
+}
+
+/// Which rows of text see which cross-attention states: what `cross_attention_mask` of transformers
+/// has 1 for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Visible {
+    /// Positions in `input_ids`; without end where everything that follows the prompt sees them.
+    pub tokens: Range<usize>,
+    /// Those of the real tiles of one picture.
+    pub states: Range<usize>,
 }
 
 impl ImageSpan {
     /// How many tiles the tokens are made of.
     pub fn n_tiles(&self) -> usize {
         match self.packing {
-            Packing::Tile { .. } | Packing::Patches { .. } | Packing::Queries => 1,
+            Packing::Tile { .. }
+            | Packing::Patches { .. }
+            | Packing::Queries
+            | Packing::CrossAttention { .. } => 1,
             Packing::Mosaic { tiles: (rows, cols), .. } => rows * cols,
         }
     }
@@ -54,6 +79,11 @@ impl ImageSpan {
             Packing::Patches { merge_size } => self.grid.0 * self.grid.1 * merge_size.pow(2),
             _ => self.n_tiles(),
         }
+    }
+
+    /// Whether its tokens are tokens of the prompt.
+    pub fn is_in_prompt(&self) -> bool {
+        !matches!(self.packing, Packing::CrossAttention { .. })
     }
 
     /// The patches that queries look at, as if they were tokens from position `first` on.
@@ -70,6 +100,7 @@ impl ImageSpan {
             Packing::Queries => return None,
             Packing::Tile { .. } | Packing::Patches { .. } => self.grid.1.max(1),
             Packing::Mosaic { .. } => self.grid.1 + 1,
+            Packing::CrossAttention { row_len, .. } => row_len.max(1),
         };
         let (row, col) = (place / row_len, place % row_len);
         (row < self.grid.0 && col < self.grid.1).then_some((row, col))

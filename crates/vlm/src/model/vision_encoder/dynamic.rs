@@ -74,6 +74,7 @@ impl VisionEncoder {
             pre_layrnorm: None,
             layers: load_layers(loader, &format!("{prefix}.blocks"), config)?,
             post_layernorm: None,
+            tiles: None,
             config: config.clone(),
             compute: loader.compute,
         })

@@ -1,9 +1,9 @@
 //! RGB pixels -> tiles -> pixel values, as the reference image processors do it.
 //!
 //! Follows transformers' `image_processing_{idefics3,smolvlm,clip,llava,siglip,blip}.py` (the
-//! Pillow versions; `any_resolution` those of LLaVA-NeXT and LLaVA-OneVision, `dynamic` that of
-//! Qwen2-VL), and adds what they forget: which part of the original picture each tile shows.
-//! Does not know what tokens the tiles become.
+//! Pillow versions; `any_resolution` those of LLaVA-NeXT and LLaVA-OneVision, `canvas` that of
+//! Llama-3.2-Vision, `dynamic` that of Qwen2-VL), and adds what they forget: which part of the
+//! original picture each tile shows. Does not know what tokens the tiles become.
 //!
 //! Legend: `N` tiles, `C` channels (3), `S` the tile's side in pixels.
 
@@ -11,6 +11,7 @@ use candle_core::{Device, Tensor};
 use image::{Rgb, RgbImage, imageops};
 
 use super::any_resolution;
+use super::canvas;
 use super::patches;
 use super::resample::resize;
 use super::settings::{ImageSettings, Kind, Size};
@@ -58,6 +59,10 @@ impl ImageProcessor {
             Kind::LlavaNext | Kind::LlavaOnevision => {
                 let (pinpoints, side) = (&settings.image_grid_pinpoints, settings.tile_side());
                 any_resolution::cut(picture, pinpoints, side, settings.filter)
+            }
+            Kind::Mllama => {
+                let max_tiles = settings.max_image_tiles;
+                canvas::cut(picture, max_tiles, settings.tile_side(), settings.filter)
             }
             Kind::Clip
             | Kind::Llava

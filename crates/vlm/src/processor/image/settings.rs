@@ -33,6 +33,8 @@ pub enum Kind {
     LlavaNext,
     /// `LlavaOnevisionImageProcessor`: as LLaVA-NeXT, but several pictures are padded to squares.
     LlavaOnevision,
+    /// `MllamaImageProcessor`: tiles of a canvas.
+    Mllama,
     /// `Qwen2VLImageProcessor`: whole patches of a picture that keeps its shape.
     Qwen2Vl,
 }
@@ -68,6 +70,8 @@ pub struct ImageSettings {
     pub do_pad: bool,
     /// LLaVA-NeXT and LLaVA-OneVision: height and width of each resolution that is cut, px.
     pub image_grid_pinpoints: Vec<[u32; 2]>,
+    /// Llama-3.2-Vision: most tiles of a canvas.
+    pub max_image_tiles: usize,
     /// SigLIP 2: the side of a patch, px.
     pub patch_size: u32,
     /// SigLIP 2: a picture becomes at most this many patches.
@@ -97,6 +101,7 @@ struct Typed {
     crop_size: Option<Value>,
     do_pad: Option<bool>,
     image_grid_pinpoints: Option<Vec<[u32; 2]>>,
+    max_image_tiles: Option<usize>,
     min_pixels: Option<u64>,
     max_pixels: Option<u64>,
     patch_size: Option<u32>,
@@ -156,7 +161,7 @@ impl ImageSettings {
             },
         };
         let (mean, std) = match kind {
-            Kind::Idefics3 | Kind::Siglip | Kind::Siglip2 => ([0.5; 3], [0.5; 3]),
+            Kind::Idefics3 | Kind::Siglip | Kind::Siglip2 | Kind::Mllama => ([0.5; 3], [0.5; 3]),
             _ => (CLIP_MEAN, CLIP_STD),
         };
         let image_mean = triple("image_mean", typed.image_mean.as_deref(), mean)?;
@@ -188,6 +193,7 @@ impl ImageSettings {
                 kind => kind == Kind::LlavaOnevision,
             },
             image_grid_pinpoints,
+            max_image_tiles: typed.max_image_tiles.unwrap_or(4),
             patch_size: typed.patch_size.unwrap_or(16),
             max_num_patches: typed.max_num_patches.unwrap_or(256),
             patches,
@@ -220,7 +226,7 @@ impl ImageSettings {
 
     /// The reference would resize and crop the tiles of other sizes once more.
     fn check_tiles(&self) -> Result<(), String> {
-        if !matches!(self.kind, Kind::LlavaNext | Kind::LlavaOnevision) {
+        if !matches!(self.kind, Kind::LlavaNext | Kind::LlavaOnevision | Kind::Mllama) {
             return Ok(());
         }
         let side = self.tile_side();
@@ -232,6 +238,13 @@ impl ImageSettings {
         }
         if self.kind == Kind::LlavaNext && !exact(self.crop_size) {
             return Err(format!("crop_size: is not {side} x {side} as size is"));
+        }
+        if self.kind == Kind::Mllama {
+            return match (self.do_resize, self.max_image_tiles) {
+                (false, _) => Err("do_resize: must be true".into()),
+                (_, 0) => Err("max_image_tiles: must be at least 1".into()),
+                _ => Ok(()),
+            };
         }
         any_resolution::check_pinpoints(&self.image_grid_pinpoints, side)
             .map_err(|message| format!("image_grid_pinpoints: {message}"))
@@ -250,6 +263,7 @@ fn kind(typed: &Typed, fallback: Kind) -> Result<Kind, String> {
         "BlipImageProcessor" => Ok(Kind::Blip),
         "LlavaNextImageProcessor" => Ok(Kind::LlavaNext),
         "LlavaOnevisionImageProcessor" => Ok(Kind::LlavaOnevision),
+        "MllamaImageProcessor" => Ok(Kind::Mllama),
         "Qwen2VLImageProcessor" => Ok(Kind::Qwen2Vl),
         _ => Err(format!("image_processor_type: {name} is not one this program knows")),
     }
@@ -288,7 +302,7 @@ fn resolve_size(kind: Kind, typed: Option<&Value>) -> Result<Size, String> {
         return Ok(match kind {
             Kind::Idefics3 => Size::LongestEdge(4 * 364),
             Kind::Clip | Kind::Llava | Kind::LlavaNext | Kind::Qwen2Vl => Size::ShortestEdge(224),
-            Kind::Siglip | Kind::Siglip2 => Size::Exact { height: 224, width: 224 },
+            Kind::Siglip | Kind::Siglip2 | Kind::Mllama => Size::Exact { height: 224, width: 224 },
             Kind::Blip | Kind::LlavaOnevision => Size::Exact { height: 384, width: 384 },
         });
     };
@@ -296,7 +310,8 @@ fn resolve_size(kind: Kind, typed: Option<&Value>) -> Result<Size, String> {
         (Kind::Siglip | Kind::Blip | Kind::LlavaOnevision, Size::ShortestEdge(side)) => {
             Ok(Size::Exact { height: side, width: side })
         }
-        (Kind::Siglip | Kind::Blip, Size::LongestEdge(_)) => {
+        (Kind::Mllama, Size::ShortestEdge(_) | Size::LongestEdge(_))
+        | (Kind::Siglip | Kind::Blip, Size::LongestEdge(_)) => {
             Err("size: needs height and width".into())
         }
         (Kind::Idefics3, Size::ShortestEdge(_)) => {
@@ -312,7 +327,7 @@ fn resolve_size(kind: Kind, typed: Option<&Value>) -> Result<Size, String> {
 fn resolve_filter(kind: Kind, typed: Option<u32>) -> Result<Filter, String> {
     let number = typed.unwrap_or(match kind {
         Kind::Idefics3 => 1,
-        Kind::Siglip2 => 2,
+        Kind::Siglip2 | Kind::Mllama => 2,
         _ => 3,
     });
     Filter::from_pillow(number).ok_or_else(|| format!("resample: {number} is no filter"))
