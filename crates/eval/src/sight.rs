@@ -228,8 +228,8 @@ fn judge(sight: &Sight) -> (Verdict, String) {
         return (Verdict::Blind, reason);
     }
     let found = format!(
-        "it told {named} of {} names and colours of drawn things apart, and missed {missed} of {n} \
-         that were taken away",
+        "it told {named} of {} names and colours of drawn things apart, and noticed when {missed} \
+         of {n} were taken away",
         2 * n
     );
     if *named >= NAMED_AT_LEAST && *missed >= MISSED_AT_LEAST {

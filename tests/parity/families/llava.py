@@ -140,6 +140,9 @@ CASES = {
         [(45, 45), (80, 20)], talk(2)),
     "llava-siglip-qwen2-sharded": lambda: (
         llava("siglip", "qwen2", -2, "default", template=QWEN_TEMPLATE), [(31, 47)], talk(1)),
+    # As llava-hf/bakLlava-v1-hf is made: no code of its own, only this row.
+    "llava-clip-mistral-bakllava": lambda: (
+        llava("clip", "mistral", -2, "default", template=MISTRAL_TEMPLATE), [(38, 52)], talk(1)),
     "llava-next-clip-llama-square": lambda: (
         any_resolution("clip", "llama", NEXT_GRIDS, adds_bos=True), [(40, 40)],
         talk(1, second_turn=True)),

@@ -19,7 +19,7 @@ export const CARD: ModelCard = {
     verdict: "sees",
     reason:
       "it told 8 of 8 names and colours of drawn things apart, " +
-      "and missed 4 of 4 that were taken away",
+      "and noticed when 4 of 4 were taken away",
   },
   name: "nano",
   folder: "models/nano",

@@ -10,7 +10,8 @@ use candle_core::Tensor;
 use super::attention::{merge_heads, split_heads};
 use super::gate::Gate;
 use super::loader::Loader;
-use super::nn::{Activation, Attend, Linear, Norm, Projections, attention, rope, swiglu};
+use super::mlp::{Mlp, MlpNames, MlpSizes};
+use super::nn::{Activation, Attend, Linear, Norm, Projections, attention, rope};
 use super::rotary::Angles;
 use crate::error::Error;
 
@@ -32,12 +33,6 @@ pub(super) struct Style {
 enum Qkv {
     Each(&'static str),
     Together(&'static str),
-}
-
-/// The wide layers of the MLP (the second one multiplies the activated first) and the last.
-enum MlpNames {
-    Plain([&'static str; 2]),
-    Gated([&'static str; 3]),
 }
 
 /// CLIP, SigLIP, Idefics3 and the text tower.
@@ -83,6 +78,17 @@ pub(super) struct EncoderSizes {
     pub layer_norm_eps: f64,
 }
 
+impl EncoderSizes {
+    fn mlp(&self) -> MlpSizes {
+        MlpSizes {
+            hidden_size: self.hidden_size,
+            intermediate_size: self.intermediate_size,
+            hidden_act: self.hidden_act,
+            bias: true,
+        }
+    }
+}
+
 /// Patches of one sequence `(1, P, D)` that turn and see only their own: `P` is cut into `runs`
 /// of (how many, how long) windows, one after the other.
 pub(super) struct Windows<'a> {
@@ -101,11 +107,6 @@ pub struct EncoderLayer {
     /// of attention and MLP
     gates: Option<[Gate; 2]>,
     n_heads: usize,
-}
-
-enum Mlp {
-    Plain { fc1: Linear, act: Activation, fc2: Linear },
-    Gated { gate_up_proj: Projections<2>, act: Activation, down_proj: Linear },
 }
 
 impl EncoderLayer {
@@ -138,7 +139,7 @@ impl EncoderLayer {
             },
             out_proj: loader.linear(&name(style.out), (size, size), bias)?,
             norm2: loader.norm(&name(style.norms[1]), size, norm)?,
-            mlp: Mlp::load(loader, &name("mlp"), &style.mlp, sizes)?,
+            mlp: Mlp::named(loader, &name("mlp"), &style.mlp, &sizes.mlp())?,
             gates,
             n_heads: sizes.num_attention_heads,
         })
@@ -199,41 +200,5 @@ impl EncoderLayer {
             mlp = gate.forward(&mlp)?;
         }
         Ok((x + mlp)?)
-    }
-}
-
-impl Mlp {
-    fn load(
-        loader: &mut Loader,
-        prefix: &str,
-        names: &MlpNames,
-        sizes: &EncoderSizes,
-    ) -> Result<Self, Error> {
-        let (size, wide, act) = (sizes.hidden_size, sizes.intermediate_size, sizes.hidden_act);
-        let name = |part: &str| format!("{prefix}.{part}");
-        match *names {
-            MlpNames::Plain([fc1, fc2]) => {
-                let fc1 = loader.linear(&name(fc1), (wide, size), true)?;
-                let fc2 = loader.linear(&name(fc2), (size, wide), true)?;
-                Ok(Mlp::Plain { fc1, act, fc2 })
-            }
-            MlpNames::Gated([gate, up, down]) => {
-                let gate_up = [(gate, wide), (up, wide)];
-                let gate_up_proj = loader.projections(prefix, gate_up, (size, true))?;
-                let down_proj = loader.linear(&name(down), (size, wide), true)?;
-                Ok(Mlp::Gated { gate_up_proj, act, down_proj })
-            }
-        }
-    }
-
-    /// `(…, D)` → `(…, D)`
-    fn forward(&self, x: &Tensor) -> Result<Tensor, Error> {
-        Ok(match self {
-            Mlp::Plain { fc1, act, fc2 } => fc2.forward(&act.apply(&fc1.forward(x)?)?)?,
-            Mlp::Gated { gate_up_proj, act, down_proj } => {
-                let [gate, up] = gate_up_proj.forward(x)?;
-                down_proj.forward(&swiglu(&gate, &up, *act)?)?
-            }
-        })
     }
 }

@@ -1,8 +1,8 @@
-//! The feed-forward part of a decoder layer: gated (Llama and its kin) or plain (OPT).
+//! The feed-forward part of a transformer layer, plain or gated.
 //!
-//! It knows neither the norm before it nor the sum after it.
+//! Encoders and decoders share it. It knows neither the norm before it nor the sum after it.
 //!
-//! Shapes: `B` batch, `T` tokens, `D` hidden size.
+//! Shapes: `D` hidden size.
 
 use candle_core::Tensor;
 
@@ -13,45 +13,76 @@ use crate::error::Error;
 
 /// Wider, an activation, and back.
 pub(super) enum Mlp {
-    /// `down(act(gate(x)) · up(x))`
-    Gated { gate_up_proj: Projections<2>, down_proj: Linear, hidden_act: Activation },
     /// `fc2(act(fc1(x)))`
-    Plain { fc1: Linear, fc2: Linear, hidden_act: Activation },
+    Plain { fc1: Linear, act: Activation, fc2: Linear },
+    /// `down(act(gate(x)) · up(x))`
+    Gated { gate_up_proj: Projections<2>, act: Activation, down_proj: Linear },
+}
+
+/// The wide layers (of two the first is activated and multiplies the second) and the last.
+pub(super) enum MlpNames {
+    Plain([&'static str; 2]),
+    Gated([&'static str; 3]),
+}
+
+/// Sizes, and whether every layer has a bias.
+pub(super) struct MlpSizes {
+    pub hidden_size: usize,
+    pub intermediate_size: usize,
+    pub hidden_act: Activation,
+    pub bias: bool,
 }
 
 impl Mlp {
     /// Of the decoder layer `layer`.
     pub fn load(loader: &mut Loader, layer: &str, config: &TextConfig) -> Result<Self, Error> {
-        let (d, wide) = (config.hidden_size, config.intermediate_size);
-        let (bias, hidden_act) = (config.mlp_bias, config.hidden_act);
+        let sizes = MlpSizes {
+            hidden_size: config.hidden_size,
+            intermediate_size: config.intermediate_size,
+            hidden_act: config.hidden_act,
+            bias: config.mlp_bias,
+        };
         match config.kind {
             TextKind::Llama => {
-                let mlp = format!("{layer}.mlp");
-                let gate_up = [("gate_proj", wide), ("up_proj", wide)];
-                Ok(Mlp::Gated {
-                    gate_up_proj: loader.projections(&mlp, gate_up, (d, bias))?,
-                    down_proj: loader.linear(&format!("{mlp}.down_proj"), (d, wide), bias)?,
-                    hidden_act,
-                })
+                let names = MlpNames::Gated(["gate_proj", "up_proj", "down_proj"]);
+                Self::named(loader, &format!("{layer}.mlp"), &names, &sizes)
             }
-            TextKind::Opt => Ok(Mlp::Plain {
-                fc1: loader.linear(&format!("{layer}.fc1"), (wide, d), bias)?,
-                fc2: loader.linear(&format!("{layer}.fc2"), (d, wide), bias)?,
-                hidden_act,
-            }),
+            TextKind::Opt => Self::named(loader, layer, &MlpNames::Plain(["fc1", "fc2"]), &sizes),
         }
     }
 
-    /// `(B, T, D)` → `(B, T, D)`
-    pub fn forward(&self, x: &Tensor) -> Result<Tensor, Error> {
-        match self {
-            Mlp::Gated { gate_up_proj, down_proj, hidden_act } => {
-                let [gate, up] = gate_up_proj.forward(x)?;
-                Ok(down_proj.forward(&swiglu(&gate, &up, *hidden_act)?)?)
+    /// Of the layers `{prefix}.{name}`.
+    pub fn named(
+        loader: &mut Loader,
+        prefix: &str,
+        names: &MlpNames,
+        sizes: &MlpSizes,
+    ) -> Result<Self, Error> {
+        let (size, wide, act) = (sizes.hidden_size, sizes.intermediate_size, sizes.hidden_act);
+        let name = |part: &str| format!("{prefix}.{part}");
+        match *names {
+            MlpNames::Plain([fc1, fc2]) => {
+                let fc1 = loader.linear(&name(fc1), (wide, size), sizes.bias)?;
+                let fc2 = loader.linear(&name(fc2), (size, wide), sizes.bias)?;
+                Ok(Mlp::Plain { fc1, act, fc2 })
             }
-            Mlp::Plain { fc1, fc2, hidden_act } => {
-                Ok(fc2.forward(&hidden_act.apply(&fc1.forward(x)?)?)?)
+            MlpNames::Gated([gate, up, down]) => {
+                let gate_up = [(gate, wide), (up, wide)];
+                let gate_up_proj = loader.projections(prefix, gate_up, (size, sizes.bias))?;
+                let down_proj = loader.linear(&name(down), (size, wide), sizes.bias)?;
+                Ok(Mlp::Gated { gate_up_proj, act, down_proj })
             }
         }
+    }
+
+    /// `(…, D)` → `(…, D)`
+    pub fn forward(&self, x: &Tensor) -> Result<Tensor, Error> {
+        Ok(match self {
+            Mlp::Plain { fc1, act, fc2 } => fc2.forward(&act.apply(&fc1.forward(x)?)?)?,
+            Mlp::Gated { gate_up_proj, act, down_proj } => {
+                let [gate, up] = gate_up_proj.forward(x)?;
+                down_proj.forward(&swiglu(&gate, &up, *act)?)?
+            }
+        })
     }
 }
