@@ -119,10 +119,15 @@ async fn open_model(app: State<'_, App>, folder: PathBuf) -> Result<ModelCard, A
 async fn pick_model(
     window: WebviewWindow,
     app: State<'_, App>,
+    file: bool,
 ) -> Result<Option<ModelCard>, ApiError> {
     let app = app.inner().clone();
-    let Some(folder) = dialogs::model_folder(&window).await else { return Ok(None) };
-    blocking(move || app.open_model(&folder).map(Some)).await
+    let picked = match file {
+        true => dialogs::model_file(&window).await,
+        false => dialogs::model_folder(&window).await,
+    };
+    let Some(picked) = picked else { return Ok(None) };
+    blocking(move || app.open_model(&picked).map(Some)).await
 }
 
 #[tauri::command]

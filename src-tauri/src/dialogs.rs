@@ -23,6 +23,13 @@ pub async fn model_folder(window: &WebviewWindow) -> Option<PathBuf> {
     shown(window, || dialog.pick_folder()).await.flatten().as_ref().map(path)
 }
 
+/// The GGUF file that the user picks as a model.
+pub async fn model_file(window: &WebviewWindow) -> Option<PathBuf> {
+    let dialog = AsyncFileDialog::new().set_title("Open a GGUF model");
+    let dialog = dialog.add_filter("GGUF models", &["gguf"]).set_parent(window);
+    shown(window, || dialog.pick_file()).await.flatten().as_ref().map(path)
+}
+
 /// The folder that the user picks for models to be kept in.
 pub async fn models_folder(window: &WebviewWindow) -> Option<PathBuf> {
     let dialog = AsyncFileDialog::new().set_title("Keep models in this folder").set_parent(window);

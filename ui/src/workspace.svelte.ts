@@ -248,9 +248,9 @@ export class Workspace {
     await this.#awaitModel(this.backend.openModel(folder));
   }
 
-  async pickModel(): Promise<void> {
+  async pickModel(kind: "folder" | "file" = "folder"): Promise<void> {
     const before = this.card;
-    await this.#awaitModel(this.backend.pickModel().then((card) => card ?? before));
+    await this.#awaitModel(this.backend.pickModel(kind).then((card) => card ?? before));
   }
 
   /** Loads the model again with its weights held so; false where it stays as it was. */

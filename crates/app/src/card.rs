@@ -6,7 +6,6 @@
 use std::path::Path;
 
 use vlm::Config;
-use vlm::config::ModelType;
 use vlm::explain::EvidenceHeads;
 
 use crate::api::ModelCard;
@@ -35,7 +34,7 @@ pub(crate) fn card(
         name: models::name_of(folder),
         folder: folder.display().to_string(),
         quantization: quantization.into(),
-        family: family(config).into(),
+        family: config.family().title.into(),
         parameters,
         context_tokens: config.text_config.max_position_embeddings as u32,
         shipped: models::is_shipped(folder),
@@ -48,23 +47,6 @@ pub(crate) fn card(
         examples: or(items(&readme, &["try", "example question"]), &EXAMPLES),
         evidence: evidence.into(),
         sight: sight.into(),
-    }
-}
-
-fn family(config: &Config) -> &'static str {
-    match config.model_type {
-        ModelType::Idefics3 => "Idefics3",
-        ModelType::SmolVlm => "SmolVLM",
-        ModelType::Llava => "LLaVA",
-        ModelType::LlavaNext => "LLaVA-NeXT",
-        ModelType::LlavaOnevision => "LLaVA-OneVision",
-        ModelType::Mllama => "Llama-3.2-Vision",
-        ModelType::Qwen2Vl => "Qwen2-VL",
-        ModelType::Qwen2_5Vl => "Qwen2.5-VL",
-        ModelType::Qwen3Vl => "Qwen3-VL",
-        ModelType::Blip2 => "BLIP-2",
-        ModelType::InstructBlip => "InstructBLIP",
-        ModelType::Text => "language model",
     }
 }
 

@@ -1,7 +1,7 @@
 //! `config.json` and `generation_config.json` as Hugging Face writes them.
 //!
 //! Missing keys take the defaults of transformers 4.57.1, because real files omit whatever equals
-//! a default. Every error names the key. It does not know tensor names (`model::family`) or the
+//! a default. Every error names the key. It does not know tensor names (`family`) or the
 //! image preprocessing (`processor`).
 
 pub mod any_resolution;
@@ -10,7 +10,7 @@ pub mod fields;
 pub mod generation;
 pub mod mllama;
 pub mod q_former;
-mod qwen_vl;
+pub(crate) mod qwen_vl;
 pub mod text;
 pub mod vision;
 
@@ -23,6 +23,7 @@ use serde_json::Value;
 
 use crate::checkpoint::Checkpoint;
 use crate::error::Error;
+use crate::family::{self, Family};
 use crate::model::nn::Activation;
 pub use any_resolution::AnyResolution;
 pub use dual_encoder::{DualEncoderConfig, DualEncoderType};
@@ -33,7 +34,7 @@ pub use q_former::{QFormerConfig, QFormerText};
 pub use text::{MultimodalRotary, RopeScaling, TextConfig, TextKind};
 pub use vision::{DynamicResolution, VisionConfig, VisionKind};
 
-/// The families this build knows, by `model_type`.
+/// The families this build knows, in the order of `family`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ModelType {
     Idefics3,
@@ -114,41 +115,20 @@ impl Config {
     /// The same from an already parsed `config.json`.
     pub fn from_json(json: &Value) -> Result<Self, Error> {
         let fields = Fields::root(json)?;
-        let model_type = match fields.required_str("model_type")? {
-            "idefics3" => ModelType::Idefics3,
-            "smolvlm" => ModelType::SmolVlm,
-            "llava" => ModelType::Llava,
-            "llava_next" => ModelType::LlavaNext,
-            "llava_onevision" => ModelType::LlavaOnevision,
-            "mllama" => ModelType::Mllama,
-            "llama" | "qwen2" | "mistral" => ModelType::Text,
-            "qwen2_vl" => ModelType::Qwen2Vl,
-            "qwen2_5_vl" => ModelType::Qwen2_5Vl,
-            "qwen3_vl" => ModelType::Qwen3Vl,
-            "blip-2" => ModelType::Blip2,
-            "instructblip" => ModelType::InstructBlip,
-            found if DualEncoderType::named(found).is_some() => {
-                return Err(Error::DualEncoder { model_type: found.into() });
-            }
-            found => {
-                let supported = "idefics3, smolvlm, llava, llava_next, llava_onevision, \
-                                 qwen2_vl, qwen2_5_vl, qwen3_vl, blip-2, instructblip, mllama, \
-                                 llama, qwen2, mistral";
-                return Err(unsupported("model_type", found, supported));
-            }
-        };
-        let config = match model_type {
-            ModelType::Idefics3 | ModelType::SmolVlm => idefics3(&fields, model_type)?,
-            ModelType::Mllama => mllama::config(&fields)?,
-            ModelType::Text => text_only(&fields)?,
-            ModelType::Qwen2Vl | ModelType::Qwen2_5Vl | ModelType::Qwen3Vl => {
-                qwen_vl::qwen_vl(&fields, model_type)?
-            }
-            ModelType::Blip2 | ModelType::InstructBlip => q_former::config(&fields, model_type)?,
-            _ => llava(&fields, model_type)?,
-        };
+        let named = fields.required_str("model_type")?;
+        if DualEncoderType::named(named).is_some() {
+            return Err(Error::DualEncoder { model_type: named.into() });
+        }
+        let family = family::named(named)
+            .ok_or_else(|| unsupported("model_type", named, &family::names()))?;
+        let config = (family.config)(&fields, family.model_type)?;
         config.check()?;
         Ok(config)
+    }
+
+    /// What it has of its own.
+    pub fn family(&self) -> &'static Family {
+        self.model_type.family()
     }
 
     /// Whether it can be asked about pictures.
@@ -225,7 +205,7 @@ impl Config {
 }
 
 /// `Idefics3Config` / `SmolVLMConfig`.
-fn idefics3(fields: &Fields, model_type: ModelType) -> Result<Config, Error> {
+pub(crate) fn idefics3(fields: &Fields, model_type: ModelType) -> Result<Config, Error> {
     let vision = fields.object("vision_config")?;
     Ok(Config {
         model_type,
@@ -243,7 +223,7 @@ fn idefics3(fields: &Fields, model_type: ModelType) -> Result<Config, Error> {
 }
 
 /// `LlavaConfig`, `LlavaNextConfig` and `LlavaOnevisionConfig`, which differ in their defaults.
-fn llava(fields: &Fields, model_type: ModelType) -> Result<Config, Error> {
+pub(crate) fn llava(fields: &Fields, model_type: ModelType) -> Result<Config, Error> {
     let (image_token, layer, strategy, decoder) = match model_type {
         ModelType::LlavaOnevision => (151_646, -1, "full", "qwen2"),
         _ => (32_000, -2, "default", "llama"),
@@ -274,7 +254,7 @@ fn llava(fields: &Fields, model_type: ModelType) -> Result<Config, Error> {
 }
 
 /// `LlamaConfig`, `Qwen2Config` and `MistralConfig`: the decoder's keys at the top.
-fn text_only(fields: &Fields) -> Result<Config, Error> {
+pub(crate) fn text_only(fields: &Fields) -> Result<Config, Error> {
     Ok(Config {
         model_type: ModelType::Text,
         image_token_id: u32::MAX,

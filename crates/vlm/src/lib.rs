@@ -1,7 +1,7 @@
 //! The engine: images and messages in; tokens, evidence and embeddings out.
 //!
 //! One vision encoder, one projector and one language model serve every family; a family
-//! (`model::family`) is only a table of names over them. It knows no application, no network,
+//! (`family`) is only a table over them. It knows no application, no network,
 //! no async runtime and no user interface.
 //!
 //! Shapes are written with `B` batch, `N` images or tiles, `C` channels, `S` side or key length,
@@ -12,6 +12,7 @@ pub mod error;
 pub mod checkpoint;
 pub mod config;
 pub mod device;
+pub mod family;
 pub mod model;
 pub mod probe;
 pub mod weights;

@@ -17,13 +17,13 @@ mod mlp;
 mod rotary;
 
 mod cross_attention;
-mod family;
 pub mod kv_cache;
 pub mod language_model;
 mod packing;
 pub mod projector;
 pub mod q_former;
 pub mod region_encoder;
+pub(crate) mod tensor_names;
 pub mod towers;
 pub mod vision_encoder;
 
@@ -38,12 +38,12 @@ use crate::probe::Probe;
 use crate::processor::ImageSpan;
 use crate::weights::TensorMap;
 use crate::weights::packed::{PackedFile, Quantization};
-use family::Family;
 use kv_cache::KvCache;
 use language_model::LanguageModel;
 use loader::Loader;
 use nn::Compute;
 use projector::{Projected, Projector};
+use tensor_names::TensorNames;
 use vision_encoder::VisionEncoder;
 
 /// Which keys a query may see.
@@ -96,7 +96,7 @@ impl Vlm {
     pub fn check(dir: &Path) -> Result<(), Error> {
         let config = Config::load(dir)?;
         let mut tensors = Checkpoint::open(dir)?.tensors(&Device::Cpu)?;
-        let tied = family::of(&config).adopt(&config, &mut tensors);
+        let tied = (config.family().tensors)(&config).adopt(&config, &mut tensors);
         let mut plan = Loader::new(tensors.dry(), Compute::F32).quantized(Quantization::Q8_0, None);
         Self::build(&config, &mut plan, tied)?;
         plan.finish()
@@ -120,7 +120,7 @@ impl Vlm {
             return Err(Error::Device { device: crate::device::name(device).into(), reason });
         }
         let config = Config::load(dir)?;
-        let family = family::of(&config);
+        let family = (config.family().tensors)(&config);
         let open = || {
             let mut tensors = Checkpoint::open(dir)?.tensors(device)?;
             let tied = family.adopt(&config, &mut tensors);
@@ -147,7 +147,7 @@ impl Vlm {
         mut tensors: TensorMap,
         compute: Compute,
     ) -> Result<Vlm, Error> {
-        let tied = family::of(config).adopt(config, &mut tensors);
+        let tied = (config.family().tensors)(config).adopt(config, &mut tensors);
         let mut loader = Loader::new(tensors, compute);
         let vlm = Self::build(config, &mut loader, tied)?;
         loader.finish()?;
@@ -162,7 +162,7 @@ impl Vlm {
     /// Every parameter's name, as in the Hugging Face checkpoint, and shape.
     pub fn parameter_shapes(config: &Config) -> Result<Vec<(String, Vec<usize>)>, Error> {
         let mut recorder = Loader::recorder();
-        let tied = family::of(config).is_tied(config, None);
+        let tied = (config.family().tensors)(config).is_tied(config, None);
         Self::build(config, &mut recorder, tied)?;
         Ok(recorder.asked)
     }
@@ -170,13 +170,13 @@ impl Vlm {
     /// Bytes that the weights of such a model take in memory on a CPU.
     pub fn weight_bytes(config: &Config, quantization: Quantization) -> Result<usize, Error> {
         let mut recorder = Loader::recorder().quantized(quantization, None);
-        let tied = family::of(config).is_tied(config, None);
+        let tied = (config.family().tensors)(config).is_tied(config, None);
         Self::build(config, &mut recorder, tied)?;
         Ok(recorder.bytes())
     }
 
     fn build(config: &Config, loader: &mut Loader, tied: bool) -> Result<Vlm, Error> {
-        let family = family::of(config);
+        let family = (config.family().tensors)(config);
         let names = (family.language_model, family.lm_head);
         let eyes = config.sees().then(|| Eyes::load(loader, family, config));
         Ok(Vlm {
@@ -421,7 +421,7 @@ impl Vlm {
 }
 
 impl Eyes {
-    fn load(loader: &mut Loader, family: &Family, config: &Config) -> Result<Self, Error> {
+    fn load(loader: &mut Loader, family: &TensorNames, config: &Config) -> Result<Self, Error> {
         let vision = &config.vision_config;
         let d = config.text_config.hidden_size;
         let newline = family.image_newline.map(|name| loader.tensor(name, &[d]));

@@ -87,7 +87,7 @@ impl Processor {
         let tokenizer = Tokenizer::read(files)?;
         let qformer_tokenizer = qformer_tokenizer(dir, config)?;
         let layout = Layout::load(files, config, &tokenizer)?;
-        let chat = ChatTemplate::load(files, &tokenizer, config.model_type)?;
+        let chat = ChatTemplate::load(files, &tokenizer, config.family())?;
         let settings = match config.sees() {
             true => ImageSettings::read(files, layout.image_kind())?,
             // Never used, since the layout refuses pictures.

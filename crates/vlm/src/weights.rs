@@ -3,7 +3,7 @@
 //! A model takes each tensor with the shape it needs; everything missing, unexpected or misshaped
 //! is collected and reported together, by name. Files are memory-mapped and read tensor by tensor,
 //! so a large checkpoint is never held twice. It knows no model: which names exist is
-//! `model::family`'s table.
+//! `family`'s tables.
 
 mod files;
 pub(crate) mod gguf;

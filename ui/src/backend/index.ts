@@ -39,8 +39,8 @@ export interface Backend {
   models(): Promise<ModelRef[]>;
   /** Loads another model; on failure the one before stays. */
   openModel(folder: string): Promise<ModelCard>;
-  /** Lets the user choose a folder; null when they closed the dialog. */
-  pickModel(): Promise<ModelCard | null>;
+  /** Lets the user choose a folder, or a GGUF file; null when they closed the dialog. */
+  pickModel(kind: "folder" | "file"): Promise<ModelCard | null>;
   /** What holding the weights in fewer bits takes and costs, for the loaded model. */
   quantization(): Promise<QuantizationCard>;
   /** Loads the model again with its weights held so; on failure it stays as it was. */

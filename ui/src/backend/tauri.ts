@@ -12,7 +12,7 @@ export const tauri: Backend = {
   loaded: () => invoke("loaded"),
   models: () => invoke("models"),
   openModel: (folder) => invoke("open_model", { folder }),
-  pickModel: () => invoke("pick_model"),
+  pickModel: (kind) => invoke("pick_model", { file: kind === "file" }),
   quantization: () => invoke("quantization"),
   setQuantization: (quantization) => invoke("set_quantization", { quantization }),
   measureQuantization: (on) =>

@@ -28,7 +28,7 @@ pub(crate) fn aspect_ratios(max_num_tiles: usize) -> Vec<(usize, usize)> {
     all.filter(|(rows, cols)| rows * cols <= max_num_tiles).collect()
 }
 
-pub(super) fn config(fields: &Fields) -> Result<Config, Error> {
+pub(crate) fn config(fields: &Fields) -> Result<Config, Error> {
     let vision = fields.object("vision_config")?;
     let text_config = TextConfig::from_fields(fields, "mllama_text_model", 1e-5)?;
     Ok(Config {

@@ -78,7 +78,7 @@ impl QFormerConfig {
 }
 
 /// The whole `config.json` of either family.
-pub(super) fn config(fields: &Fields, model_type: ModelType) -> Result<Config, Error> {
+pub(crate) fn config(fields: &Fields, model_type: ModelType) -> Result<Config, Error> {
     let found = fields.opt_u32("image_token_index")?;
     let Some(image_token_id) = found.or(fields.opt_u32("image_token_id")?) else {
         let message = "is missing; take the config.json and tokenizer files of a newer release of \

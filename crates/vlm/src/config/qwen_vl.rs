@@ -13,7 +13,7 @@ use super::{
 use crate::error::Error;
 
 /// The whole `config.json` of one of the three families.
-pub(super) fn qwen_vl(fields: &Fields, model_type: ModelType) -> Result<Config, Error> {
+pub(crate) fn qwen_vl(fields: &Fields, model_type: ModelType) -> Result<Config, Error> {
     let vision = fields.object("vision_config")?;
     let (vision_config, out) = match model_type {
         ModelType::Qwen2Vl => qwen2(&vision)?,

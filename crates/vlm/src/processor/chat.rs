@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use minijinja::{Environment, Value, context};
 use serde::{Deserialize, Serialize};
 
-use crate::config::ModelType;
+use crate::family::Family;
 use crate::{Checkpoint, Error};
 
 use super::tokenizer::{Tokenizer, template};
@@ -83,57 +83,14 @@ pub struct ChatTemplate {
     flat: bool,
 }
 
-/// What SmolVLM and Idefics3 use when their folder holds no template.
-const IDEFICS3_TEMPLATE: &str = "<|im_start|>{% for message in messages %}\
-{{message['role'] | capitalize}}{% if message['content'][0]['type'] == 'image' %}{{':'}}\
-{% else %}{{': '}}{% endif %}{% for line in message['content'] %}\
-{% if line['type'] == 'text' %}{{line['text']}}\
-{% elif line['type'] == 'image' %}{{ '<image>' }}{% endif %}{% endfor %}<end_of_utterance>\n\
-{% endfor %}{% if add_generation_prompt %}{{ 'Assistant:' }}{% endif %}";
-
-/// What LLaVA 1.5 uses.
-const LLAVA_TEMPLATE: &str = "{% for message in messages %}\
-{% if message['role'] != 'system' %}{{ message['role'] | upper + ': '}}{% endif %}\
-{% for part in message['content'] | selectattr('type', 'equalto', 'image') %}\
-{{ '<image>\n' }}{% endfor %}\
-{% for part in message['content'] | selectattr('type', 'equalto', 'text') %}\
-{{ part['text'] + ' ' }}{% endfor %}\
-{% endfor %}{% if add_generation_prompt %}{{ 'ASSISTANT:' }}{% endif %}";
-
-/// What the documentation of `Blip2ForConditionalGeneration` and, for a conversation, BLIP-2's
-/// own examples write. Pictures stand before the text.
-const BLIP_2_TEMPLATE: &str = "{% for message in messages %}\
-{% set text = message['content'] | selectattr('type', 'equalto', 'text') \
-| map(attribute='text') | join %}\
-{% if message['role'] == 'user' %}{{ 'Question: ' + text + ' Answer:' }}\
-{% elif message['role'] == 'assistant' %}{{ ' ' + text + '. ' }}\
-{% else %}{{ text + ' ' }}{% endif %}{% endfor %}";
-
-/// What the documentation of `InstructBlipForConditionalGeneration` writes: the question alone.
-/// Earlier turns stand before it, one line for each.
-const INSTRUCT_BLIP_TEMPLATE: &str = "{% for message in messages %}\
-{% set text = message['content'] | selectattr('type', 'equalto', 'text') \
-| map(attribute='text') | join %}\
-{% if message['role'] == 'user' %}{{ text }}\
-{% elif message['role'] == 'assistant' %}{{ ' ' + text + '\n' }}\
-{% else %}{{ text + '\n' }}{% endif %}{% endfor %}";
-
-/// Language models that were taught no conversation go on with the text as it is.
-const PLAIN_TEMPLATE: &str = "{% for message in messages %}\
-{% for part in message['content'] %}{{ part['text'] }}{% endfor %}{% endfor %}";
-
 impl ChatTemplate {
     /// The template of a model folder: `chat_template.jinja`, `chat_template.json`,
     /// `processor_config.json` or `tokenizer_config.json`, the first that has one, else the
     /// family's usual one, where it has one.
     ///
     /// Errors: an unreadable file, or a template that does not compile, by name.
-    pub fn load(
-        files: &Checkpoint,
-        tokenizer: &Tokenizer,
-        model: ModelType,
-    ) -> Result<Self, Error> {
-        let (source, file) = find(files, tokenizer, model)?;
+    pub fn load(files: &Checkpoint, tokenizer: &Tokenizer, family: &Family) -> Result<Self, Error> {
+        let (source, file) = find(files, tokenizer, family)?;
         let special = tokenizer.special_tokens().clone();
         ChatTemplate::new(&source, special, "<image>").map_err(|error| Error::Processor {
             file: file.clone(),
@@ -215,7 +172,7 @@ fn part_value(part: &Part) -> Value {
 fn find(
     files: &Checkpoint,
     tokenizer: &Tokenizer,
-    model: ModelType,
+    family: &Family,
 ) -> Result<(String, String), Error> {
     let place = |name: &str| files.place(name).display().to_string();
     let name = "chat_template.jinja";
@@ -231,23 +188,10 @@ fn find(
     if let Some(text) = tokenizer.chat_template() {
         return Ok((text.to_owned(), place("tokenizer_config.json")));
     }
-    let text = match model {
-        ModelType::Idefics3 | ModelType::SmolVlm => IDEFICS3_TEMPLATE,
-        ModelType::Llava => LLAVA_TEMPLATE,
-        ModelType::Blip2 => BLIP_2_TEMPLATE,
-        ModelType::InstructBlip => INSTRUCT_BLIP_TEMPLATE,
-        ModelType::Text => PLAIN_TEMPLATE,
-        // Each of their checkpoints was taught another one.
-        ModelType::LlavaNext
-        | ModelType::LlavaOnevision
-        | ModelType::Mllama
-        | ModelType::Qwen2Vl
-        | ModelType::Qwen2_5Vl
-        | ModelType::Qwen3Vl => {
-            let file = place("chat_template.jinja");
-            let message = "is missing; take the one that came with these weights".to_owned();
-            return Err(Error::Processor { file, message });
-        }
+    let Some(text) = family.chat_template else {
+        let file = place("chat_template.jinja");
+        let message = "is missing; take the one that came with these weights".to_owned();
+        return Err(Error::Processor { file, message });
     };
     Ok((text.to_owned(), "the built-in chat template".to_owned()))
 }

@@ -14,10 +14,8 @@ use super::image::{ImageProcessor, Kind, Tile, Tiles};
 use super::span::{ImageSpan, Packing, Visible};
 use super::tokenizer::Tokenizer;
 use super::{Message, Part};
-use crate::config::{
-    AnyResolution, Config, DynamicResolution, ModelType, ProjectorConfig, SelectStrategy,
-    VisionKind,
-};
+use crate::config::{AnyResolution, Config, DynamicResolution, ProjectorConfig, SelectStrategy};
+use crate::family::Pictures;
 use crate::{Checkpoint, Error};
 
 /// The tokens around and inside pictures.
@@ -71,30 +69,24 @@ impl Layout {
     ) -> Result<Layout, Error> {
         let named = |key: &str, usual: &str| tokenizer.special(key).unwrap_or(usual).to_owned();
         let dynamic = &config.vision_config.dynamic;
-        let usual = match config.model_type {
-            ModelType::Mllama => "<|image|>",
-            _ if dynamic.is_some() => "<|image_pad|>",
-            _ => "<image>",
-        };
-        let family = match (config.model_type, &config.any_resolution) {
-            (ModelType::Idefics3 | ModelType::SmolVlm, _) => Family::Idefics3 {
+        let usual = config.family().image_token;
+        let family = match (config.family().pictures, &config.any_resolution, dynamic) {
+            (Pictures::Announced, ..) => Family::Idefics3 {
                 fake: named("fake_image_token", "<fake_token_around_image>"),
                 global: named("global_image_token", "<global-img>"),
             },
-            (ModelType::Mllama, _) => Family::Mllama {
+            (Pictures::CrossAttention, ..) => Family::Mllama {
                 states: mllama::States {
                     max_tiles: config.vision_config.tiles.as_ref().map_or(1, |t| t.max_num_tiles),
                     side: config.vision_config.patches_per_side(),
                 },
                 bos: tokenizer.special("bos_token").map(str::to_owned),
             },
-            (ModelType::Blip2 | ModelType::InstructBlip, _) => Family::QFormer,
-            (ModelType::Text, _) => Family::Text,
-            (_, None) => match dynamic {
-                Some(dynamic) => Family::QwenVl(dynamic.clone()),
-                None => Family::Llava,
-            },
-            (_, Some(settings)) => Family::LlavaNext(settings.clone()),
+            (Pictures::BeforeText, ..) => Family::QFormer,
+            (Pictures::None, ..) => Family::Text,
+            (Pictures::Repeated, Some(settings), _) => Family::LlavaNext(settings.clone()),
+            (Pictures::Repeated, None, Some(dynamic)) => Family::QwenVl(dynamic.clone()),
+            (Pictures::Repeated, None, None) => Family::Llava,
         };
         let grid_side = match config.projector {
             ProjectorConfig::PixelShuffle { scale_factor } => {
@@ -372,17 +364,7 @@ impl Layout {
 
 /// The image processor class of a family's checkpoints that name none.
 pub(crate) fn image_kind(config: &Config) -> Kind {
-    match (config.model_type, config.vision_config.kind) {
-        (ModelType::Idefics3 | ModelType::SmolVlm, _) => Kind::Idefics3,
-        (ModelType::Llava, VisionKind::Clip) => Kind::Clip,
-        (ModelType::Llava, _) => Kind::Siglip,
-        (ModelType::LlavaNext, _) => Kind::LlavaNext,
-        (ModelType::Text, _) => Kind::Clip, // never asked
-        (ModelType::LlavaOnevision, _) => Kind::LlavaOnevision,
-        (ModelType::Mllama, _) => Kind::Mllama,
-        (ModelType::Qwen2Vl | ModelType::Qwen2_5Vl | ModelType::Qwen3Vl, _) => Kind::Qwen2Vl,
-        (ModelType::Blip2 | ModelType::InstructBlip, _) => Kind::Blip,
-    }
+    (config.family().image_processor)(config.vision_config.kind)
 }
 
 fn wrong(file: &str, message: String) -> Error {

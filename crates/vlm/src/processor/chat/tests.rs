@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use super::{ChatTemplate, IDEFICS3_TEMPLATE, LLAVA_TEMPLATE, Message, python};
+use super::{ChatTemplate, Message, python};
+use crate::family::{IDEFICS3_TEMPLATE, LLAVA_TEMPLATE};
 
 fn render(source: &str, messages: &[Message]) -> String {
     let special = BTreeMap::from([("bos_token".to_owned(), "<s>".to_owned())]);
