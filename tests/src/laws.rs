@@ -396,7 +396,7 @@ fn packed_weights_of_other_towers_see() {
         let messages = [Message::user(1, "what is this")];
         let inputs = exact.processor.prepare(&messages, &[picture(90)]).expect("a prompt");
         let [exact, packed] =
-            [&exact, &packed].map(|model| logits(model, &[inputs.clone()], usize::MAX));
+            [&exact, &packed].map(|model| logits(model, std::slice::from_ref(&inputs), usize::MAX));
         let size = |t: &Tensor| t.sqr().and_then(|t| t.sum_all()?.to_scalar::<f32>()).expect("sum");
         let apart = (size(&(&exact - &packed).expect("one shape")) / size(&exact)).sqrt();
         assert!(apart > 0.0 && apart < 0.1, "{name}: {apart}");

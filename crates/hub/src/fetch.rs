@@ -225,7 +225,9 @@ pub(crate) fn part_of(folder: &Path, path: &str) -> PathBuf {
 
 /// What the server called the content of a part.
 fn etag_of(part: &Path) -> PathBuf {
-    part.with_added_extension("etag")
+    let mut name = part.as_os_str().to_owned();
+    name.push(".etag");
+    name.into()
 }
 
 fn sync(path: &Path) -> Result<(), Error> {
