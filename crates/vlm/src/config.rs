@@ -25,6 +25,8 @@ use crate::checkpoint::Checkpoint;
 use crate::error::Error;
 use crate::family::{self, Family};
 use crate::model::nn::Activation;
+use crate::model::tensor_names::TensorNames;
+use crate::processor::image::Kind;
 pub use any_resolution::AnyResolution;
 pub use dual_encoder::{DualEncoderConfig, DualEncoderType};
 use fields::Fields;
@@ -129,6 +131,16 @@ impl Config {
     /// What it has of its own.
     pub fn family(&self) -> &'static Family {
         self.model_type.family()
+    }
+
+    /// Where its parts lie in a checkpoint.
+    pub(crate) fn tensor_names(&self) -> &'static TensorNames {
+        (self.family().tensors)(self)
+    }
+
+    /// The image processor of checkpoints whose files name none.
+    pub(crate) fn image_processor(&self) -> Kind {
+        (self.family().image_processor)(self.vision_config.kind)
     }
 
     /// Whether it can be asked about pictures.

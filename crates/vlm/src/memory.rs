@@ -11,7 +11,6 @@ use crate::config::Config;
 use crate::error::Error;
 use crate::model::Vlm;
 use crate::processor::image::{ImageProcessor, ImageSettings};
-use crate::processor::layout;
 use crate::weights::packed::Quantization;
 
 /// Question and answer, in tokens.
@@ -45,7 +44,7 @@ impl MemoryNeed {
         quantization: Quantization,
         side: u32,
     ) -> Result<MemoryNeed, Error> {
-        let kind = layout::image_kind(config);
+        let kind = config.image_processor();
         let settings = preprocessor.and_then(|text| ImageSettings::parse(text, kind).ok());
         let tiles: Vec<(u32, u32)> = match settings {
             Some(settings) => {
@@ -134,7 +133,7 @@ mod tests {
         let need =
             |text, quantization| MemoryNeed::of(&config, text, quantization, 512).expect("a need");
         let plain = need(Some(&text[..]), Quantization::None);
-        let settings = ImageSettings::parse(&text, layout::image_kind(&config)).expect("settings");
+        let settings = ImageSettings::parse(&text, config.image_processor()).expect("settings");
         let tiles = ImageProcessor { settings }.tiles(&RgbImage::new(512, 512)).tiles.len();
         assert!(tiles > 1 && plain.image_tokens == tiles * config.tokens_per_tile());
         assert_eq!(plain.weights, Vlm::weight_bytes(&config, Quantization::None).expect("bytes"));

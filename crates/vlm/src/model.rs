@@ -96,7 +96,7 @@ impl Vlm {
     pub fn check(dir: &Path) -> Result<(), Error> {
         let config = Config::load(dir)?;
         let mut tensors = Checkpoint::open(dir)?.tensors(&Device::Cpu)?;
-        let tied = (config.family().tensors)(&config).adopt(&config, &mut tensors);
+        let tied = config.tensor_names().adopt(&config, &mut tensors);
         let mut plan = Loader::new(tensors.dry(), Compute::F32).quantized(Quantization::Q8_0, None);
         Self::build(&config, &mut plan, tied)?;
         plan.finish()
@@ -120,7 +120,7 @@ impl Vlm {
             return Err(Error::Device { device: crate::device::name(device).into(), reason });
         }
         let config = Config::load(dir)?;
-        let family = (config.family().tensors)(&config);
+        let family = config.tensor_names();
         let open = || {
             let mut tensors = Checkpoint::open(dir)?.tensors(device)?;
             let tied = family.adopt(&config, &mut tensors);
@@ -147,7 +147,7 @@ impl Vlm {
         mut tensors: TensorMap,
         compute: Compute,
     ) -> Result<Vlm, Error> {
-        let tied = (config.family().tensors)(config).adopt(config, &mut tensors);
+        let tied = config.tensor_names().adopt(config, &mut tensors);
         let mut loader = Loader::new(tensors, compute);
         let vlm = Self::build(config, &mut loader, tied)?;
         loader.finish()?;
@@ -162,7 +162,7 @@ impl Vlm {
     /// Every parameter's name, as in the Hugging Face checkpoint, and shape.
     pub fn parameter_shapes(config: &Config) -> Result<Vec<(String, Vec<usize>)>, Error> {
         let mut recorder = Loader::recorder();
-        let tied = (config.family().tensors)(config).is_tied(config, None);
+        let tied = config.tensor_names().is_tied(config, None);
         Self::build(config, &mut recorder, tied)?;
         Ok(recorder.asked)
     }
@@ -170,13 +170,13 @@ impl Vlm {
     /// Bytes that the weights of such a model take in memory on a CPU.
     pub fn weight_bytes(config: &Config, quantization: Quantization) -> Result<usize, Error> {
         let mut recorder = Loader::recorder().quantized(quantization, None);
-        let tied = (config.family().tensors)(config).is_tied(config, None);
+        let tied = config.tensor_names().is_tied(config, None);
         Self::build(config, &mut recorder, tied)?;
         Ok(recorder.bytes())
     }
 
     fn build(config: &Config, loader: &mut Loader, tied: bool) -> Result<Vlm, Error> {
-        let family = (config.family().tensors)(config);
+        let family = config.tensor_names();
         let names = (family.language_model, family.lm_head);
         let eyes = config.sees().then(|| Eyes::load(loader, family, config));
         Ok(Vlm {
@@ -282,15 +282,6 @@ impl Vlm {
     /// [`Vlm::pack`] makes picture tokens of them.
     pub fn encode_images(&self, pixel_values: &Tensor) -> Result<Tensor, Error> {
         self.project(&self.vision_features(pixel_values)?)
-    }
-
-    /// The same for the pictures of `spans`, see [`Vlm::picture_features`].
-    pub fn encode_pictures(
-        &self,
-        pixel_values: &Tensor,
-        spans: &[ImageSpan],
-    ) -> Result<Tensor, Error> {
-        self.project(&self.picture_features(pixel_values, spans)?)
     }
 
     /// `input_ids (B, T)` u32 → `(B, T, D)`. Errors on an id outside the vocabulary.

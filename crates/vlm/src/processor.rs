@@ -7,7 +7,7 @@
 
 pub mod chat;
 pub mod image;
-pub(crate) mod layout;
+mod layout;
 mod span;
 #[cfg(test)]
 mod tests;
@@ -89,9 +89,9 @@ impl Processor {
         let layout = Layout::load(files, config, &tokenizer)?;
         let chat = ChatTemplate::load(files, &tokenizer, config.family())?;
         let settings = match config.sees() {
-            true => ImageSettings::read(files, layout.image_kind())?,
+            true => ImageSettings::read(files, config.image_processor())?,
             // Never used, since the layout refuses pictures.
-            false => ImageSettings::parse("{}", layout.image_kind())
+            false => ImageSettings::parse("{}", config.image_processor())
                 .map_err(|message| Error::config("preprocessor_config.json", message))?,
         };
         let images = ImageProcessor { settings };

@@ -1,6 +1,5 @@
 //! The pictures of a conversation: known by content, encoded once.
 //!
-//!
 //! Where their embeddings also depend on the question (InstructBLIP), another question projects
 //! them anew, but the vision encoder sees them once.
 //!

@@ -90,7 +90,7 @@ mod tests {
             let config = Config::from_json(&json).expect(model_type);
             let tensor = Tensor::zeros(1, DType::F32, &Device::Cpu).expect("a tensor");
             let mut tensors = TensorMap::from(HashMap::from([(found.to_owned(), tensor)]));
-            (config.family().tensors)(&config).adopt(&config, &mut tensors);
+            config.tensor_names().adopt(&config, &mut tensors);
             assert_eq!(tensors.names().collect::<Vec<_>>(), [ours], "{model_type}");
         }
     }

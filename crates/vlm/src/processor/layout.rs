@@ -10,7 +10,7 @@ mod qwen_vl;
 
 use serde_json::Value;
 
-use super::image::{ImageProcessor, Kind, Tile, Tiles};
+use super::image::{ImageProcessor, Tile, Tiles};
 use super::span::{ImageSpan, Packing, Visible};
 use super::tokenizer::Tokenizer;
 use super::{Message, Part};
@@ -31,7 +31,6 @@ pub struct Layout {
     /// See `ImageSpan::first_cell`.
     first_cell: i64,
     family: Family,
-    image_kind: Kind,
     /// Height and width of what the vision encoder receives, in pixels.
     image_size: u32,
     /// px
@@ -104,18 +103,12 @@ impl Layout {
             grid: (grid_side, grid_side),
             first_cell: i64::from(drops_first) - i64::from(has_class),
             family,
-            image_kind: image_kind(config),
             image_size: config.vision_config.image_size as u32,
             patch_size: config.vision_config.patch_size as u32,
         };
         layout.check_tokenizer(config, tokenizer)?;
         layout.check_count(files)?;
         Ok(layout)
-    }
-
-    /// The image processor class of checkpoints whose files name none.
-    pub fn image_kind(&self) -> Kind {
-        self.image_kind
     }
 
     /// The tokens of the pictures that come before all text, of the tokenizer's own first token
@@ -363,10 +356,6 @@ impl Layout {
 }
 
 /// The image processor class of a family's checkpoints that name none.
-pub(crate) fn image_kind(config: &Config) -> Kind {
-    (config.family().image_processor)(config.vision_config.kind)
-}
-
 fn wrong(file: &str, message: String) -> Error {
     Error::Processor { file: file.to_owned(), message }
 }
