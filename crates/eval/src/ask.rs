@@ -167,7 +167,15 @@ fn judge_answer(qa: &Qa, said: &str, trials: &mut Vec<Trial>) {
         QaKind::DocumentField | QaKind::ChartValue | QaKind::ChartExtreme => {
             Trial::answer("document_accuracy", judge::same_text(said, truth), truth)
         }
-        QaKind::ColourCheck | QaKind::RelationCheck | QaKind::DocumentCheck => {
+        QaKind::Unseen | QaKind::Strange => Trial::answer("unseen_accuracy", same, truth),
+        QaKind::Verify => {
+            let hit = judge::yes(said) == judge::yes(truth);
+            Trial::answer("verify_accuracy", hit, truth)
+        }
+        QaKind::ColourCheck
+        | QaKind::RelationCheck
+        | QaKind::DocumentCheck
+        | QaKind::PlaceCheck => {
             let hit = judge::yes(said).is_some() && judge::yes(said) == judge::yes(truth);
             Trial::answer("check_accuracy", hit, truth)
         }

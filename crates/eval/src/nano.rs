@@ -23,6 +23,8 @@ const FURTHER: &[&str] = &[
     "named_at_position_accuracy",
     "relation_accuracy",
     "check_accuracy",
+    "verify_accuracy",
+    "unseen_accuracy",
     "text_accuracy",
     "list_accuracy",
     "caption_accuracy",

@@ -23,6 +23,7 @@ fn main() {
         "sign" => Mix::only(SceneKind::Sign),
         "document" => Mix::only(SceneKind::Document),
         "chart" => Mix::only(SceneKind::Chart),
+        "strange" => Mix::only(SceneKind::Strange),
         _ => Mix::default(),
     };
     options.held_out_style = kind == "held-out";

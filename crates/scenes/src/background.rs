@@ -24,6 +24,25 @@ enum Kind {
     /// Direction divided by the period.
     Stripes(f32, f32),
     Checks(f32),
+    Strange(Strange),
+}
+
+/// A picture of nothing that has a name, as varied as photographs are: clouds of several sizes
+/// under a bent coordinate, and soft or sharp blobs on them.
+#[derive(Clone, Debug)]
+struct Strange {
+    bend: Grid,
+    clouds: Vec<Grid>,
+    blobs: Vec<Blob>,
+}
+
+/// An ellipse: centre, inverse half axes, edge (1 sharp at the rim, towards 0 soft), colour.
+#[derive(Clone, Debug)]
+struct Blob {
+    centre: (f32, f32),
+    inverse: (f32, f32),
+    edge: f32,
+    colour: [f32; 3],
 }
 
 #[derive(Clone, Debug)]
@@ -71,6 +90,28 @@ impl Background {
         Background { kind: Kind::Solid, first: colour, second: colour }
     }
 
+    /// A picture from outside the drawn world.
+    pub fn strange(rng: &mut Rng) -> Background {
+        let first = base_colour(rng);
+        let bend = Grid::draw(rng, &[3, 4, 6], 0.5);
+        let n_clouds = 1 + rng.below(4);
+        let clouds = (0..n_clouds).map(|_| {
+            let strength = rng.range(20.0, 150.0);
+            Grid::draw(rng, &[3, 5, 9, 16, 28, 50, 90], strength)
+        });
+        let clouds = clouds.collect();
+        let n_blobs = rng.weighted(&[30, 10, 15, 15, 10, 10]) * 3;
+        let blobs = (0..n_blobs).map(|_| Blob {
+            centre: (rng.unit(), rng.unit()),
+            inverse: (1.0 / rng.range(0.03, 0.6), 1.0 / rng.range(0.03, 0.6)),
+            edge: rng.unit(),
+            colour: base_colour(rng),
+        });
+        let blobs = blobs.collect();
+        let kind = Kind::Strange(Strange { bend, clouds, blobs });
+        Background { kind, first, second: first }
+    }
+
     /// Fills the whole canvas.
     pub fn paint(&self, canvas: &mut Canvas) {
         let side = canvas.side;
@@ -109,6 +150,7 @@ impl Background {
                 return out;
             }
             Kind::Stripes(dx, dy) => f32::from(odd(x * dx + y * dy)),
+            Kind::Strange(strange) => return strange.at(self.first, x / 192.0, y / 192.0),
             Kind::Checks(period) => f32::from(odd(x / period) ^ odd(y / period)),
         };
         let mut out = self.first;
@@ -116,6 +158,31 @@ impl Background {
             *o += (s - *o) * share;
         }
         out
+    }
+}
+
+impl Strange {
+    /// x and y in 0..1.
+    fn at(&self, mut colour: [f32; 3], x: f32, y: f32) -> [f32; 3] {
+        let [dx, dy, _] = self.bend.at(x, y);
+        let (x, y) = ((x + dx).clamp(0.0, 1.0), (y + dy).clamp(0.0, 1.0));
+        let mix = |colour: &mut [f32; 3], other: [f32; 3], share: f32| {
+            colour.iter_mut().zip(other).for_each(|(c, o)| *c += (o - *c) * share);
+        };
+        for blob in &self.blobs {
+            let across = (x - blob.centre.0) * blob.inverse.0;
+            let down = (y - blob.centre.1) * blob.inverse.1;
+            let inside = 1.0 - (across * across + down * down);
+            if inside > 0.0 {
+                let share = (inside / (1.02 - blob.edge)).min(1.0);
+                mix(&mut colour, blob.colour, share);
+            }
+        }
+        for cloud in &self.clouds {
+            let offset = cloud.at(x, y);
+            colour.iter_mut().zip(offset).for_each(|(c, o)| *c += o);
+        }
+        colour
     }
 }
 

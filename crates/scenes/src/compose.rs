@@ -37,11 +37,21 @@ pub struct Mix {
     pub sign: u32,
     pub document: u32,
     pub chart: u32,
+    pub strange: u32,
 }
 
 impl Default for Mix {
     fn default() -> Self {
-        Mix { single: 14, several: 36, count: 12, dense: 14, sign: 14, document: 6, chart: 4 }
+        Mix {
+            single: 14,
+            several: 36,
+            count: 12,
+            dense: 14,
+            sign: 14,
+            document: 6,
+            chart: 4,
+            strange: 0,
+        }
     }
 }
 
@@ -53,8 +63,7 @@ impl Mix {
 
     /// Scenes of one kind only.
     pub fn only(kind: SceneKind) -> Mix {
-        let mut mix =
-            Mix { single: 0, several: 0, count: 0, dense: 0, sign: 0, document: 0, chart: 0 };
+        let mut mix = Mix { single: 0, several: 0, count: 0, dense: 0, ..Mix::objects() };
         match kind {
             SceneKind::Single => mix.single = 1,
             SceneKind::Several => mix.several = 1,
@@ -63,6 +72,7 @@ impl Mix {
             SceneKind::Sign => mix.sign = 1,
             SceneKind::Document => mix.document = 1,
             SceneKind::Chart => mix.chart = 1,
+            SceneKind::Strange => mix.strange = 1,
         }
         mix
     }
@@ -76,6 +86,7 @@ impl Mix {
             self.sign,
             self.document,
             self.chart,
+            self.strange,
         ];
         match rng.weighted(&weights) {
             0 => SceneKind::Single,
@@ -84,7 +95,8 @@ impl Mix {
             3 => SceneKind::Dense,
             4 => SceneKind::Sign,
             5 => SceneKind::Document,
-            _ => SceneKind::Chart,
+            6 => SceneKind::Chart,
+            _ => SceneKind::Strange,
         }
     }
 }
@@ -104,6 +116,7 @@ pub fn scene(seed: u64, options: &Options) -> Scene {
         SceneKind::Sign => page::sign(&mut composer),
         SceneKind::Document => page::document(&mut composer),
         SceneKind::Chart => page::chart(&mut composer),
+        SceneKind::Strange => composer.plan.background = Background::strange(&mut composer.rng),
     }
     composer.plan.scene()
 }

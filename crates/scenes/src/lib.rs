@@ -6,9 +6,11 @@
 
 mod background;
 mod canvas;
+mod check;
 mod class;
 mod colour;
 mod compose;
+mod held_out;
 mod page;
 mod place;
 mod question;
@@ -22,12 +24,14 @@ mod text;
 mod truth;
 mod words;
 
+pub use check::{STRANGE, UNSEEN, verification};
 pub use class::{Class, Grammar, Theme, class_named, classes};
 pub use colour::Colour;
 pub use compose::{Mix, Options, collage, scene};
+pub use held_out::is_held_out;
 pub use place::{Place, placed};
 pub use question::{Existence, Mention, Qa, QaKind, questions};
 pub use relation::{Relation, relations};
-pub use scene::{Mask, Object, Panel, PanelRole, Scene, SceneKind, TextItem, TextRole};
+pub use scene::{Letter, Mask, Object, Panel, PanelRole, Scene, SceneKind, TextItem, TextRole};
 pub use truth::{ClassCount, ObjectTruth, Truth};
 pub use words::caption_vocabulary;

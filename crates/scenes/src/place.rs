@@ -21,6 +21,17 @@ pub fn placed(object: &Object, size: u32) -> Option<Place> {
 }
 
 impl Place {
+    /// Row by row.
+    pub(crate) const ALL: [Place; 9] = {
+        let mut all = [Place { row: 0, column: 0 }; 9];
+        let mut i = 0;
+        while i < 9 {
+            all[i] = Place { row: i as u8 / 3, column: i as u8 % 3 };
+            i += 1;
+        }
+        all
+    };
+
     /// The place of the middle of an object's box.
     pub fn of(object: &Object, size: u32) -> Place {
         let (x, y) = object.centre(size);

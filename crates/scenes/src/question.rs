@@ -9,7 +9,7 @@ use crate::class::{Grammar, classes};
 use crate::place::{Place, placed};
 use crate::rng::Rng;
 use crate::scene::{Object, Scene, SceneKind};
-use crate::{reading, relation};
+use crate::{check, reading, relation};
 
 /// What a question asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
@@ -48,6 +48,14 @@ pub enum QaKind {
     ChartValue,
     /// The highest or lowest bar.
     ChartExtreme,
+    /// Whether an answer that somebody gave is right.
+    Verify,
+    /// Whether a thing has a place.
+    PlaceCheck,
+    /// About something that is not there.
+    Unseen,
+    /// Of a picture from outside the drawn world.
+    Strange,
 }
 
 /// How an existence question was made: a "no" is easier the stranger the thing is to the scene.
@@ -85,6 +93,10 @@ impl QaKind {
             QaKind::DocumentCheck => "document_check",
             QaKind::ChartValue => "chart_value",
             QaKind::ChartExtreme => "chart_extreme",
+            QaKind::Verify => "verify",
+            QaKind::PlaceCheck => "place_check",
+            QaKind::Unseen => "unseen",
+            QaKind::Strange => "strange",
         }
     }
 }
@@ -122,6 +134,11 @@ pub fn questions(scene: &Scene, seed: u64) -> Vec<Qa> {
         colours(scene, &mut rng, &mut out);
         places(scene, &mut rng, &mut out);
         relation::ask(scene, &mut rng, &mut out);
+    }
+    let mut rng = Rng::new(scene.seed ^ seed.rotate_left(17), 4);
+    match scene.kind {
+        SceneKind::Strange => check::ask_about_strange(&mut rng, &mut out),
+        _ => check::ask(scene, &mut rng, &mut out),
     }
     out
 }
@@ -319,7 +336,7 @@ fn existence_question(wording: &str, class: usize) -> String {
     wording.replace("{}", &info.with_article(None))
 }
 
-fn absent_class(scene: &Scene, like: &Object, rng: &mut Rng) -> (usize, Existence) {
+pub(crate) fn absent_class(scene: &Scene, like: &Object, rng: &mut Rng) -> (usize, Existence) {
     let how = match rng.weighted(&[40, 30, 30]) {
         0 => Existence::Random,
         1 => Existence::Popular,

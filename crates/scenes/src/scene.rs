@@ -9,7 +9,7 @@ use crate::canvas::{Canvas, Photo, Pose};
 use crate::class::classes;
 use crate::colour::Colour;
 use crate::sprite::{Sprite, renderings};
-use crate::text::Line;
+use crate::text::{Line, Word};
 
 /// What kind of picture a scene is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -29,6 +29,8 @@ pub enum SceneKind {
     Document,
     /// A bar chart.
     Chart,
+    /// Shapeless: from outside the drawn world.
+    Strange,
 }
 
 /// One thing in a scene.
@@ -164,6 +166,16 @@ pub struct TextItem {
     pub role: TextRole,
     /// Around its ink: x0, y0, x1, y1 in pixels, the last two exclusive.
     pub bbox: [u32; 4],
+    #[serde(skip)]
+    pub letters: Vec<Letter>,
+}
+
+/// One letter of a text and the middle of its ink, in pixels.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Letter {
+    pub letter: char,
+    pub x: f32,
+    pub y: f32,
 }
 
 /// What a text is in its picture.
@@ -234,7 +246,10 @@ impl Plan {
         let mut texts = Vec::new();
         for (line, role) in &self.lines {
             let words = line.draw(&mut canvas).into_iter();
-            texts.extend(words.map(|(text, bbox)| TextItem { text, role: *role, bbox }));
+            texts.extend(words.map(|Word { letters, bbox }| {
+                let text = letters.iter().map(|letter| letter.letter).collect();
+                TextItem { text, role: *role, bbox, letters }
+            }));
         }
         for (i, thing) in self.things.iter().enumerate() {
             canvas.draw(thing.sprite(), &thing.pose, thing.paint(), i as u8 + 1);

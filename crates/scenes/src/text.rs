@@ -7,6 +7,7 @@ use std::sync::OnceLock;
 use serde::Deserialize;
 
 use crate::canvas::{Canvas, Pose};
+use crate::scene::Letter;
 use crate::sprite::{Sprite, decode, stencil};
 
 /// One line of text in a plan.
@@ -20,6 +21,13 @@ pub(crate) struct Line {
     pub x: f32,
     pub y: f32,
     pub paint: [f32; 3],
+}
+
+/// A word that was drawn.
+pub(crate) struct Word {
+    pub letters: Vec<Letter>,
+    /// Around its ink.
+    pub bbox: [u32; 4],
 }
 
 /// How many fonts there are.
@@ -74,13 +82,13 @@ fn advance(fonts: &Fonts, font: usize, letter: char) -> f32 {
 }
 
 impl Line {
-    /// Draws the line; letters the fonts lack stay blank. Gives the box around each word's ink.
-    pub fn draw(&self, canvas: &mut Canvas) -> Vec<(String, [u32; 4])> {
+    /// Draws the line; letters the fonts lack stay blank. Gives its words.
+    pub fn draw(&self, canvas: &mut Canvas) -> Vec<Word> {
         let fonts = fonts();
         let scale = self.em / fonts.em;
         let mut words = Vec::new();
         let mut x = self.x;
-        let mut word = String::new();
+        let mut word: Vec<Letter> = Vec::new();
         let mut ink = EMPTY;
         for letter in self.text.chars().chain([' ']) {
             if let Some(glyph) = fonts.glyphs.get(&(self.font, letter)) {
@@ -96,9 +104,10 @@ impl Line {
                 };
                 canvas.draw(&glyph.sprite, &pose, Some(self.paint), 0);
                 ink = around(ink, [left, top, right, bottom]);
-                word.push(letter);
+                word.push(Letter { letter, x: pose.x, y: self.y - self.em * 0.35 });
             } else if !word.is_empty() {
-                words.push((std::mem::take(&mut word), pixels(ink, canvas.side)));
+                let letters = std::mem::take(&mut word);
+                words.push(Word { letters, bbox: pixels(ink, canvas.side) });
                 ink = EMPTY;
             }
             x += advance(fonts, self.font, letter) * scale;

@@ -38,7 +38,9 @@ impl Batch {
             let length = row.ids.len();
             input_ids[i * t..i * t + length].copy_from_slice(&row.ids);
             positions[i * t..i * t + length].copy_from_slice(&row.positions);
-            allow(&mut mask[i * t * t..(i + 1) * t * t], &row.segments, t);
+            let mask = &mut mask[i * t * t..(i + 1) * t * t];
+            allow(mask, &row.segments, t);
+            hide(mask, row, t);
             for &(at, token) in &row.supervised {
                 predicting.push((i * t + at) as u32);
                 targets.push(token);
@@ -69,6 +71,14 @@ fn allow(mask: &mut [f32], segments: &[u32], t: usize) {
                 *cell = 0.0;
             }
         }
+    }
+}
+
+/// Closes the mask of every row after the picture where it must not look: in a chat those rows
+/// are what is read anew when image tokens are taken away.
+fn hide(mask: &mut [f32], row: &Row, t: usize) {
+    for at in row.after_picture..row.ids.len() {
+        row.hidden.iter().for_each(|&column| mask[at * t + column] = MASKED);
     }
 }
 
@@ -171,6 +181,9 @@ impl Lens {
         for (i, scene) in scenes.iter().enumerate() {
             for (cell, owner) in grid.owners(&scene.objects).into_iter().enumerate() {
                 let Some(object) = owner.map(|o| &scene.objects[o]) else { continue };
+                if scenes::is_held_out(object.class, object.colour) {
+                    continue;
+                }
                 let flat = (i * grid.len() + cell) as u32;
                 rows.push(flat);
                 names.push(name(object.class));

@@ -51,6 +51,10 @@ pub(crate) struct Row {
     pub(crate) supervised: Vec<(usize, u32)>,
     pub(crate) grounds: Vec<Ground>,
     pub(crate) replies: Vec<Reply>,
+    /// Columns that the rows after the picture do not see.
+    pub(crate) hidden: Vec<usize>,
+    /// The first row after the picture.
+    pub(crate) after_picture: usize,
 }
 
 /// How much an attention row that should rest on nothing counts.
@@ -86,6 +90,17 @@ impl Row {
             }
         }
         Ok(row)
+    }
+
+    /// Hides image tokens from every word, the first at column `start`; without a picture nothing
+    /// is looked at.
+    pub(crate) fn hide(&mut self, hidden: &[bool], start: usize) {
+        let columns = hidden.iter().enumerate().filter(|(_, hidden)| **hidden);
+        self.hidden = columns.map(|(i, _)| start + i).collect();
+        self.after_picture = start + hidden.len();
+        if !hidden.is_empty() && hidden.iter().all(|&hidden| hidden) {
+            self.grounds.clear();
+        }
     }
 
     fn lengths(&self) -> Lengths {
@@ -149,17 +164,23 @@ impl Writer<'_> {
         self.answer(qa)
     }
 
+    /// Whether any of the boxes is that of a thing whose maps are not trained.
+    fn is_held_out(&self, boxes: &[[u32; 4]]) -> bool {
+        let mut kept = self.scene.objects.iter().filter(|o| scenes::is_held_out(o.class, o.colour));
+        kept.any(|object| boxes.contains(&object.bbox))
+    }
+
     fn question(&mut self, question: &str) -> Result<(), Error> {
         let tokens = self.speech.encode_spans(question)?;
         let first = self.row.ids.len();
         for named in names_in(question) {
             let last = tokens.iter().rposition(|(_, span)| span.start < named.span.end);
-            self.row.grounds.push(Ground {
-                row: first + last.unwrap_or(0),
-                side: Side::Question,
-                boxes: named.boxes(self.scene),
-                weight: 1.0,
-            });
+            let boxes = named.boxes(self.scene);
+            if self.is_held_out(&boxes) || scenes::is_held_out(named.class, named.colour) {
+                continue;
+            }
+            let row = first + last.unwrap_or(0);
+            self.row.grounds.push(Ground { row, side: Side::Question, boxes, weight: 1.0 });
         }
         tokens.iter().for_each(|&(id, _)| self.push(id));
         Ok(())
@@ -176,8 +197,9 @@ impl Writer<'_> {
             let boxes: Vec<_> = qa.mentions.iter().filter(touches).map(|m| m.bbox).collect();
             let sure = !boxes.is_empty() || qa.answer == "No.";
             let weight = if sure { 1.0 } else { FUNCTION_WORD_WEIGHT };
-            let ground = Ground { row, side: Side::Answer, boxes, weight };
-            self.row.grounds.push(ground);
+            if !self.is_held_out(&boxes) {
+                self.row.grounds.push(Ground { row, side: Side::Answer, boxes, weight });
+            }
             self.row.supervised.push((row, id));
             self.push(id);
         }

@@ -29,8 +29,11 @@ pub fn export(recipe: &Recipe, run_folder: &Path, out: &Path) -> Result<Progress
     let (mut model, mut region) = (BTreeMap::new(), BTreeMap::new());
     for (name, var) in &state.parameters.vars {
         let tensor: Tensor = var.as_detached_tensor().to_dtype(DType::BF16)?;
-        let beside = models::BESIDE.contains(&module_of(name));
-        let part = if beside { &mut region } else { &mut model };
+        let part = match module_of(name) {
+            models::TEACHER => continue,
+            module if models::BESIDE.contains(&module) => &mut region,
+            _ => &mut model,
+        };
         part.insert(name.clone(), tensor);
     }
     let region_folder = out.join("region");

@@ -14,6 +14,7 @@ mod error;
 mod evaluate;
 mod export;
 mod grounding;
+mod letters;
 mod models;
 mod objective;
 mod optimizer;

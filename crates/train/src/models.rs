@@ -15,12 +15,15 @@ use vlm::{Config, TensorMap, Vlm};
 use crate::Error;
 use crate::dialogue::Side;
 use crate::grounding::Grid;
+use crate::letters::LetterHead;
 use crate::parameters::{Parameters, module_of};
 use crate::recipe::{Evidence, Recipe, Stage};
 use crate::vocabulary::Speech;
 
 /// Modules that lie beside the model, in its `region` folder.
 pub(crate) const BESIDE: [&str; 2] = ["text_tower", "region_head"];
+/// The module that teaches and is not shipped.
+pub(crate) const TEACHER: &str = "letter_head";
 /// As in the vision towers that ship with this layout.
 const LAYER_NORM_EPS: f64 = 1e-6;
 
@@ -28,6 +31,7 @@ const LAYER_NORM_EPS: f64 = 1e-6;
 pub(crate) struct Models {
     pub(crate) vlm: Vlm,
     dual: RegionEncoder,
+    pub(crate) letter_head: LetterHead,
     pub(crate) speech: Speech,
     evidence: Evidence,
     /// Patches of the vision encoder.
@@ -65,6 +69,7 @@ pub(crate) fn parameter_shapes(
 ) -> Result<Vec<(String, Vec<usize>)>, Error> {
     let mut shapes = Vlm::parameter_shapes(config)?;
     shapes.extend(RegionEncoder::parameter_shapes(&dual_config(recipe, config))?);
+    shapes.extend(LetterHead::parameter_shapes(config.vision_feature_size()));
     Ok(shapes)
 }
 
@@ -85,14 +90,22 @@ impl Models {
             stage.is_some_and(|s| s.modules.get(module_of(name)).is_some_and(|&f| f > 0.0))
         };
         let (mut beside, mut rest) = (HashMap::new(), HashMap::new());
+        let mut letters = Vec::new();
         let mut norm = None;
         for (name, tensor) in parameters.tensors(trained) {
             if name == "model.text_model.norm.weight" {
                 norm = Some(tensor.clone());
             }
-            let part = if BESIDE.contains(&module_of(&name)) { &mut beside } else { &mut rest };
-            part.insert(name, tensor);
+            match module_of(&name) {
+                // In name order: bias, weight.
+                TEACHER => letters.push(tensor),
+                module if BESIDE.contains(&module) => _ = beside.insert(name, tensor),
+                _ => _ = rest.insert(name, tensor),
+            }
         }
+        let [bias, weight] = <[Tensor; 2]>::try_from(letters)
+            .map_err(|_| Error::Model("the letter head is missing".into()))?;
+        let letter_head = LetterHead { weight, bias };
         let weight = norm.ok_or_else(|| Error::Model("the decoder has no final norm".into()))?;
         let dual = dual_config(recipe, config);
         let compute = recipe.compute();
@@ -104,6 +117,7 @@ impl Models {
         Ok(Self {
             vlm: Vlm::from_tensors(config, TensorMap::from(rest), compute)?,
             dual: RegionEncoder::from_tensors(&dual, TensorMap::from(beside), compute)?,
+            letter_head,
             speech,
             evidence: recipe.evidence.clone(),
             patches: Grid::new(image_size, config.vision_config.patches_per_side()),

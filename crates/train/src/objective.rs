@@ -54,15 +54,30 @@ pub(crate) fn loss(models: &Models, stage: &Stage, seeds: &[u64]) -> Result<Loss
         let mut random = Random::new(seeds.first().copied().unwrap_or(0) ^ 0xc04_7a5);
         contrast(models, weights, &seen, &mut random, &mut losses)?;
     }
+    if weights.letters > 0.0 {
+        let flat = features.flatten(0, 1)?; // (N P, D_v)
+        if let Some(loss) = models.letter_head.loss(&flat, (&scenes, models.patches))? {
+            losses.add("letters", weights.letters, &loss)?;
+        }
+    }
     if stage.objective == Objective::Dialogue {
         let mut rows = Vec::with_capacity(scenes.len());
         for (scene, &seed) in scenes.iter().zip(seeds) {
-            let branches = sampling::branches(stage, scene, seed);
-            rows.push(Row::new(&models.speech, scene, &branches, stage.tokens)?);
+            rows.push(row(models, stage, scene, seed)?);
         }
         dialogue(models, weights, &seen, &rows, &mut losses)?;
     }
     Ok(losses)
+}
+
+/// A scene's questions as its words may see it.
+fn row(models: &Models, stage: &Stage, scene: &Scene, seed: u64) -> Result<Row, Error> {
+    let view = sampling::view(stage, scene, seed, models.tokens);
+    let scene = view.scene.as_ref().unwrap_or(scene);
+    let branches = sampling::branches(stage, scene, seed);
+    let mut row = Row::new(&models.speech, scene, &branches, stage.tokens)?;
+    row.hide(&view.hidden, models.speech.image_tokens.start);
+    Ok(row)
 }
 
 fn contrast(

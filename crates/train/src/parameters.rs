@@ -10,8 +10,8 @@ use candle_core::{Device, Tensor, Var};
 use crate::Error;
 
 /// Names a recipe may use for groups of weights.
-pub(crate) const MODULES: [&str; 5] =
-    ["vision_encoder", "projector", "language_model", "text_tower", "region_head"];
+pub(crate) const MODULES: [&str; 6] =
+    ["vision_encoder", "projector", "language_model", "text_tower", "region_head", "letter_head"];
 
 /// Module that a weight belongs to, by its checkpoint name.
 #[must_use]
@@ -19,6 +19,7 @@ pub fn module_of(name: &str) -> &'static str {
     match name {
         n if n.starts_with("text_tower.") => "text_tower",
         n if n.starts_with("region_head.") => "region_head",
+        n if n.starts_with("letter_head.") => "letter_head",
         n if n.starts_with("model.vision_model.") => "vision_encoder",
         n if n.starts_with("model.connector.") => "projector",
         _ => "language_model",

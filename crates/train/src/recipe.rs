@@ -107,6 +107,9 @@ pub struct Weights {
     pub patch: f64,
     /// Whole pictures against captions, both directions.
     pub caption: f64,
+    /// Single patches against the letters printed on them.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub letters: f64,
 }
 
 /// Relative frequencies of the kinds of scenes.
@@ -127,12 +130,14 @@ pub struct SceneMix {
     pub document: u32,
     /// A bar chart.
     pub chart: u32,
+    /// Nothing of the drawn world.
+    pub strange: u32,
 }
 
 impl From<SceneMix> for scenes::Mix {
     fn from(mix: SceneMix) -> Self {
-        let SceneMix { single, several, count, dense, sign, document, chart } = mix;
-        Self { single, several, count, dense, sign, document, chart }
+        let SceneMix { single, several, count, dense, sign, document, chart, strange } = mix;
+        Self { single, several, count, dense, sign, document, chart, strange }
     }
 }
 
@@ -185,6 +190,13 @@ pub struct Stage {
     /// Part of the dialogue rows that are ordinary multi-turn conversations.
     #[serde(default)]
     pub multi_turn: f64,
+    /// Part of the dialogue rows whose words see no picture: what is likely without looking.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub blind: f64,
+    /// Part of the dialogue rows whose words do not see the image tokens of one thing, and are
+    /// asked as if it were not there.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub covered: f64,
     /// Relative frequency of each kind of question; kinds left out keep 1.
     #[serde(default)]
     pub kinds: BTreeMap<String, f64>,
@@ -295,7 +307,13 @@ impl Stage {
         );
         check(self.warmup_images <= self.images, "warmup_images: exceeds images".into());
         check(self.clip > 0.0, "clip: must be positive".into());
-        for (name, part) in [("collages", self.collages), ("multi_turn", self.multi_turn)] {
+        let parts = [
+            ("collages", self.collages),
+            ("multi_turn", self.multi_turn),
+            ("blind", self.blind),
+            ("covered", self.covered),
+        ];
+        for (name, part) in parts {
             check((0.0..=1.0).contains(&part), format!("{name}: must be between 0 and 1"));
         }
         check(!self.modules.is_empty(), "modules: nothing is trained".into());

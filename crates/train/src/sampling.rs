@@ -5,6 +5,7 @@
 
 use scenes::{Qa, Scene};
 
+use crate::grounding::Grid;
 use crate::parameters::Random;
 use crate::recipe::Stage;
 
@@ -16,6 +17,42 @@ pub(crate) fn scene(stage: &Stage, seed: u64, image_size: u32) -> Scene {
     }
     let kinds = stage.scenes.map_or_else(scenes::Mix::default, scenes::Mix::from);
     scenes::scene(seed, &scenes::Options { size: image_size, kinds, ..Default::default() })
+}
+
+/// What the words of a row may see of their picture.
+#[derive(Default)]
+pub(crate) struct View {
+    /// Image tokens that they do not see; empty: they see all.
+    pub(crate) hidden: Vec<bool>,
+    /// What is true of the rest, where it is not the scene itself.
+    pub(crate) scene: Option<Scene>,
+}
+
+/// How much of a thing may lie under the tokens of another that is hidden with them.
+const SPARED: f32 = 0.25;
+
+/// How a row's words see a scene: whole, without one of its things, or not at all.
+pub(crate) fn view(stage: &Stage, scene: &Scene, seed: u64, tokens: Grid) -> View {
+    let mut random = Random::new(seed ^ 0x0b5_c0ed);
+    let draw = random.uniform();
+    if draw < stage.blind {
+        return View { hidden: vec![true; tokens.len()], scene: None };
+    }
+    if draw >= stage.blind + stage.covered || scene.objects.len() < 2 {
+        return View::default();
+    }
+    let away = (random.uniform() * scene.objects.len() as f64) as usize;
+    let hidden: Vec<bool> =
+        tokens.cover(&scene.objects[away].bbox).iter().map(|&cover| cover > 0.1).collect();
+    let is_spared = |(i, object): (usize, &scenes::Object)| {
+        let cover = tokens.cover(&object.bbox);
+        let lost = cover.iter().zip(&hidden).filter(|(_, hidden)| **hidden).map(|(c, _)| c);
+        i == away || lost.sum::<f32>() <= SPARED * cover.iter().sum::<f32>()
+    };
+    match scene.objects.iter().enumerate().all(is_spared) {
+        true => View { hidden, scene: Some(scene.without(away)) },
+        false => View::default(),
+    }
 }
 
 /// The questions asked about a scene: branches, each a conversation of one or more turns.
