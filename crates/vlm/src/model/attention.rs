@@ -8,7 +8,8 @@
 
 use candle_core::{DType, Device, Tensor};
 
-use super::nn::{Attend, attention, attention_with_last_weights, attention_with_weights};
+use super::nn::{Attend, attention, attention_weights};
+use super::nn::{attention_with_last_weights, attention_with_weights};
 use crate::error::{Context, Error};
 use crate::probe::Rows;
 
@@ -46,7 +47,32 @@ pub(super) fn attend(
             let (out, weights) = attention_with_weights(q, k, v, how)?;
             Ok((out, Some(weights)))
         }
+        Some(Rows::Chosen(rows)) => {
+            let (few, mask) = chosen(q, how.mask, &rows)?;
+            let weights = attention_weights(&few, k, &Attend { mask: mask.as_ref(), ..*how })?;
+            Ok((attention(q, k, v, how)?, Some(weights)))
+        }
     }
+}
+
+/// The queries `(B, H, R, d)` and rows of the mask `(B, 1, R, S)` at `rows (B, R)` of `q`
+/// `(B, H, T, d)`.
+fn chosen(
+    q: &Tensor,
+    mask: Option<&Tensor>,
+    rows: &Tensor,
+) -> Result<(Tensor, Option<Tensor>), Error> {
+    let ((b, h, t, d), r) = (q.dims4()?, rows.dim(1)?);
+    let first = Tensor::arange(0u32, b as u32, rows.device())?.affine(t as f64, 0.0)?;
+    let flat = rows.broadcast_add(&first.unsqueeze(1)?)?.flatten_all()?; // (B R)
+    let by_row = q.transpose(1, 2)?.reshape((b * t, h * d))?;
+    let q = by_row.index_select(&flat, 0)?.reshape((b, r, h, d))?.transpose(1, 2)?.contiguous()?;
+    let of_mask = |mask: &Tensor| {
+        let n_keys = mask.dim(3)?;
+        let mask = mask.broadcast_as((b, 1, t, n_keys))?.reshape((b * t, n_keys))?;
+        mask.index_select(&flat, 0)?.reshape((b, 1, r, n_keys))
+    };
+    Ok((q, mask.map(of_mask).transpose()?))
 }
 
 /// The causal mask of `n_new` tokens after `n_past`, `(1, 1, T, S)`; `None` when every key is seen.

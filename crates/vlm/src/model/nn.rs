@@ -19,7 +19,8 @@ mod weight;
 
 pub use activation::{Activation, swiglu};
 pub use attention::{
-    Attend, attention, attention_with_last_weights, attention_with_weights, softmax,
+    Attend, attention, attention_weights, attention_with_last_weights, attention_with_weights,
+    softmax,
 };
 pub use linear::{Embedding, Linear, Projections, matmul};
 pub use loss::cross_entropy;
