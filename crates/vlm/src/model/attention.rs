@@ -17,19 +17,6 @@ use crate::probe::Rows;
 /// stays a number.
 pub const MASKED: f32 = -1e30;
 
-/// `(B, T, H·d)` → `(B, H, T, d)`
-pub(super) fn split_heads(x: &Tensor, n_heads: usize) -> Result<Tensor, Error> {
-    let (b, t, d) = x.dims3()?;
-    let x = x.reshape((b, t, n_heads, d / n_heads))?.transpose(1, 2)?;
-    Ok(x.contiguous()?) // (B, H, T, d)
-}
-
-/// `(B, H, T, d)` → `(B, T, H·d)`
-pub(super) fn merge_heads(x: &Tensor) -> Result<Tensor, Error> {
-    let (b, h, t, d) = x.dims4()?;
-    Ok(x.transpose(1, 2)?.contiguous()?.reshape((b, t, h * d))?) // (B, T, D)
-}
-
 /// Attention output `(B, H, T, d)` and, where asked for, weights `(B, H, rows, S)`. The last row
 /// alone changes no bit of the output.
 pub(super) fn attend(

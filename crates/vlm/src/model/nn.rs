@@ -11,6 +11,7 @@
 mod activation;
 mod attention;
 mod fused;
+mod heads;
 mod linear;
 mod loss;
 mod norm;
@@ -22,6 +23,7 @@ pub use attention::{
     Attend, attention, attention_weights, attention_with_last_weights, attention_with_weights,
     softmax,
 };
+pub use heads::{merge_heads, split_heads};
 pub use linear::{Embedding, Linear, Projections, matmul};
 pub use loss::cross_entropy;
 pub use norm::{LayerNorm, Norm, RmsNorm};
