@@ -47,6 +47,15 @@ pub fn same_text(said: &str, truth: &str) -> bool {
     !bare(truth).is_empty() && bare(said) == bare(truth)
 }
 
+/// The same printed words in the same order, case aside.
+pub fn same_print(said: &str, truth: &str) -> bool {
+    let words = |text: &str| -> Vec<String> {
+        let bare = |word: &str| word.trim_matches(|c: char| !c.is_alphanumeric()).to_lowercase();
+        text.split_whitespace().map(bare).filter(|word| !word.is_empty()).collect()
+    };
+    !words(truth).is_empty() && words(said) == words(truth)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -91,5 +100,6 @@ mod tests {
         assert_eq!(yes("A dog."), None);
         assert!(same_text("open  24H", "OPEN 24 h"));
         assert!(!same_text("", ""));
+        assert!(same_print("\"Thank you\".", "THANK YOU") && !same_print("thankyou", "THANK YOU"));
     }
 }

@@ -8,9 +8,11 @@ pub mod error;
 pub mod metric;
 mod sample;
 pub mod stored;
+mod table;
 
 mod ask;
 mod judge;
+mod mentions;
 mod region;
 
 pub mod nano;
@@ -20,7 +22,7 @@ pub mod sight;
 
 pub use ask::Model;
 pub use error::Error;
-pub use metric::{Metric, Tally};
+pub use metric::{Bound, Demand, Metric, Statistic, Tally};
 pub use nano::nano;
 pub use nano::report::Report;
 pub use parity::parity;

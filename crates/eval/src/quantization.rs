@@ -252,7 +252,7 @@ mod tests {
             group: 0,
             hit,
             truth: truth.into(),
-            blind: None,
+            blind: Vec::new(),
         };
         let answers = answers.iter().map(|answer| answer.to_string()).collect();
         Seen { scores: scores.to_vec(), answers, trials: yes.iter().map(trial).collect() }

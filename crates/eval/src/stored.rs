@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 /// Reports that lie beside models, which they describe and do not decide.
-const BESIDE: [&str; 2] = ["eval.json", "quantization.json"];
+const BESIDE: [&str; 3] = ["eval.json", "quantization.json", "evidence-eval.json"];
 
 /// A report that can be kept.
 pub trait Stored: Serialize + DeserializeOwned {
@@ -307,6 +307,7 @@ mod tests {
         let before = key();
         write("quantization.json", "{}");
         write("eval.json", "{}");
+        write("evidence-eval.json", "{}");
         assert_eq!(key(), before);
         write("config.json", "{ }");
         assert_ne!(key(), before);
