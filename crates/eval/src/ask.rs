@@ -170,37 +170,54 @@ fn answer(
 }
 
 fn judge_answer(qa: &Qa, said: &str, trials: &mut Vec<Trial>) {
-    let colours: Vec<&str> = Colour::ALL.iter().map(|colour| colour.name()).collect();
-    let (truth, same) = (qa.answer.as_str(), judge::same(said, &qa.answer));
-    let object = || judge::same_object(said, truth, &colours);
-    let checked = || judge::yes(said).is_some() && judge::yes(said) == judge::yes(truth);
-    let text = || judge::same_text(said, truth);
-    let (figure, hit) = match qa.kind {
+    let figure = match qa.kind {
         QaKind::Exists(how) => return judge_existence(how, said, trials),
-        QaKind::What => ("object_accuracy", object()),
-        QaKind::Colour => ("colour_accuracy", same),
-        QaKind::Count if truth.parse().is_ok_and(|n: u32| n > MOST_COUNTED) => {
-            ("large_count_accuracy", same)
+        QaKind::What => "object_accuracy",
+        QaKind::Colour => "colour_accuracy",
+        QaKind::Count if qa.answer.parse().is_ok_and(|n: u32| n > MOST_COUNTED) => {
+            "large_count_accuracy"
         }
-        QaKind::Count => ("count_accuracy", same),
-        QaKind::Where => ("position_accuracy", same),
-        QaKind::At => ("named_at_position_accuracy", object()),
-        QaKind::Relation | QaKind::RelationOf => ("relation_accuracy", object()),
-        QaKind::Read => ("reading_exact", judge::same_print(said, truth)),
-        QaKind::List => ("list_accuracy", same),
-        QaKind::Caption => ("caption_accuracy", same),
-        QaKind::DocumentField => ("document_field_accuracy", text()),
-        QaKind::ChartValue => ("chart_accuracy", text()),
-        QaKind::ChartExtreme => ("chart_extreme_accuracy", text()),
-        QaKind::Unseen => ("unseen_accuracy", same),
-        QaKind::Strange => ("outside_world", same),
-        QaKind::Verify => ("verify_accuracy", checked()),
+        QaKind::Count => "count_accuracy",
+        QaKind::Where => "position_accuracy",
+        QaKind::At => "named_at_position_accuracy",
+        QaKind::Relation | QaKind::RelationOf => "relation_accuracy",
+        QaKind::Read => "reading_exact",
+        QaKind::List => "list_accuracy",
+        QaKind::Caption => "caption_accuracy",
+        QaKind::DocumentField => "document_field_accuracy",
+        QaKind::ChartValue => "chart_accuracy",
+        QaKind::ChartExtreme => "chart_extreme_accuracy",
+        QaKind::Unseen => "unseen_accuracy",
+        QaKind::Strange => "outside_world",
+        QaKind::Verify => "verify_accuracy",
         QaKind::ColourCheck
         | QaKind::RelationCheck
         | QaKind::DocumentCheck
-        | QaKind::PlaceCheck => ("check_accuracy", checked()),
+        | QaKind::PlaceCheck => "check_accuracy",
     };
-    trials.push(Trial::answer(figure, hit, truth));
+    trials.push(Trial::answer(figure, is_right(qa, said), &qa.answer));
+}
+
+/// Whether `said` answers the question rightly.
+pub(crate) fn is_right(qa: &Qa, said: &str) -> bool {
+    let truth = qa.answer.as_str();
+    match qa.kind {
+        QaKind::What | QaKind::At | QaKind::Relation | QaKind::RelationOf => {
+            let colours: Vec<&str> = Colour::ALL.iter().map(|colour| colour.name()).collect();
+            judge::same_object(said, truth, &colours)
+        }
+        QaKind::Read => judge::same_print(said, truth),
+        QaKind::DocumentField | QaKind::ChartValue | QaKind::ChartExtreme => {
+            judge::same_text(said, truth)
+        }
+        QaKind::Exists(_)
+        | QaKind::Verify
+        | QaKind::ColourCheck
+        | QaKind::RelationCheck
+        | QaKind::DocumentCheck
+        | QaKind::PlaceCheck => judge::yes(said).is_some() && judge::yes(said) == judge::yes(truth),
+        _ => judge::same(said, truth),
+    }
 }
 
 /// "Is there ...?": a yes-question counts beside each kind of no-question. What is neither yes

@@ -15,6 +15,8 @@ mod judge;
 mod mentions;
 mod region;
 
+#[allow(dead_code)]
+pub mod evidence;
 pub mod nano;
 pub mod parity;
 pub mod quantization;

@@ -12,7 +12,7 @@ use scenes::{Scene, classes};
 use std::ops::Range;
 
 /// "no" to "nine", by number.
-const NUMBERS: [&str; 10] =
+pub(crate) const NUMBERS: [&str; 10] =
     ["no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"];
 
 /// One or several things of a class, named in an answer.
@@ -24,6 +24,8 @@ pub(crate) struct Named {
     pub number: usize,
     /// Bytes of the class's name in the answer.
     pub bytes: Range<usize>,
+    /// Bytes of the number before it, where there is one.
+    pub number_bytes: Option<Range<usize>>,
 }
 
 /// What `answer` names, in its order. What is named after "no" or "not" is denied, not named.
@@ -37,9 +39,10 @@ pub(crate) fn named(answer: &str) -> Vec<Named> {
             Some((class, n_words)) => {
                 let bytes = words[at].start..words[at + n_words - 1].end;
                 let before = &words[last_end.max(at.saturating_sub(2))..at];
-                let number = number(before.iter().rev().map(|word| &lower[word.clone()]));
+                let said = number(&lower, before);
+                let (number, number_bytes) = said.map_or((1, None), |(n, at)| (n, Some(at)));
                 if number > 0 {
-                    found.push(Named { class, number, bytes });
+                    found.push(Named { class, number, bytes, number_bytes });
                 }
                 at += n_words;
                 last_end = at;
@@ -95,13 +98,15 @@ fn class_at(text: &str, words: &[Range<usize>]) -> Option<(usize, usize)> {
     found.max_by_key(|(_, n_words)| *n_words)
 }
 
-/// The number said in the words before a name, nearest first: "three", or "3"; one adjective may
+/// The number said in the words before a name, the nearest: "three", or "3"; one adjective may
 /// stand between.
-fn number<'a>(before: impl Iterator<Item = &'a str>) -> usize {
-    let of = |word: &str| {
-        NUMBERS.iter().position(|number| *number == word).or_else(|| word.parse().ok())
+fn number(text: &str, before: &[Range<usize>]) -> Option<(usize, Range<usize>)> {
+    let of = |word: &Range<usize>| {
+        let said = &text[word.clone()];
+        let number = NUMBERS.iter().position(|number| *number == said);
+        Some((number.or_else(|| said.parse().ok())?, word.clone()))
     };
-    before.filter_map(of).next().unwrap_or(1)
+    before.iter().rev().find_map(of)
 }
 
 #[cfg(test)]

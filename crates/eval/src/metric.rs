@@ -92,16 +92,32 @@ pub enum Statistic {
     /// F1 of "yes" over the same two groups, as of a set with as many of each (POPE has 3 and 3):
     /// with recall r and false alarms f it is 2r / (1 + r + f).
     F1,
+    /// The mean of one group whose "hits" are any numbers.
+    Mean,
+    /// By how many points of a hundred the second group is below the first.
+    Drop,
+    /// By what share the second group is below the first.
+    Cut,
+    /// By what share the second group is above the first.
+    Growth,
 }
 
 impl Statistic {
     fn n_groups(self) -> usize {
-        if self == Statistic::Share { 1 } else { 2 }
+        if matches!(self, Statistic::Share | Statistic::Mean) { 1 } else { 2 }
+    }
+
+    /// Whether it lies between 0 and 1, as a share of trials does.
+    fn is_share(self) -> bool {
+        matches!(self, Statistic::Share | Statistic::Balanced | Statistic::F1)
     }
 
     fn of(self, shares: &[f64]) -> f64 {
         match (self, shares) {
             (Statistic::F1, [recall, right_no]) => 2.0 * recall / (2.0 + recall - right_no),
+            (Statistic::Drop, [first, second]) => 100.0 * (first - second),
+            (Statistic::Cut, [first, second]) => 1.0 - second / first.max(f64::MIN_POSITIVE),
+            (Statistic::Growth, [first, second]) => second / first.max(f64::MIN_POSITIVE) - 1.0,
             _ => shares.iter().sum::<f64>() / shares.len() as f64,
         }
     }
@@ -162,7 +178,7 @@ impl Tally {
     /// Wilson's where every trial went one way and resampling sees no spread.
     pub fn interval(&self) -> [f64; 2] {
         let Some(value) = self.value() else { return [0.0, 1.0] };
-        if value <= 0.0 || value >= 1.0 {
+        if self.statistic.is_share() && (value <= 0.0 || value >= 1.0) {
             return wilson(value, self.n());
         }
         let value_of = |scenes: &[usize]| self.value_of(scenes.iter().copied());
@@ -178,7 +194,7 @@ impl Tally {
 /// 95 % percentile interval of a statistic over resampled scenes, the same for the same scenes;
 /// None where it has no value on any of them.
 pub fn resampled(n: usize, statistic: impl Fn(&[usize]) -> Option<f64>) -> Option<[f64; 2]> {
-    let mut random = SplitMix(0x5167_4713);
+    let mut random = SplitMix::new(0x5167_4713);
     let mut scenes = vec![0; n];
     let mut values: Vec<f64> = (0..N_RESAMPLES)
         .filter_map(|_| {
@@ -201,16 +217,31 @@ pub fn wilson(p: f64, n: usize) -> [f64; 2] {
     [((centre - half) / scale).max(0.0), ((centre + half) / scale).min(1.0)]
 }
 
-/// Steele, Lea and Flood's SplitMix64: enough for resampling, the same everywhere.
-struct SplitMix(u64);
+/// Steele, Lea and Flood's SplitMix64: enough for resampling and choosing, the same everywhere.
+pub(crate) struct SplitMix(u64);
 
 impl SplitMix {
-    fn below(&mut self, n: usize) -> usize {
+    /// A stream of its own for each seed.
+    pub fn new(seed: u64) -> SplitMix {
+        SplitMix(seed)
+    }
+
+    /// From 0 to `n - 1`.
+    pub fn below(&mut self, n: usize) -> usize {
+        ((u128::from(self.next()) * n as u128) >> 64) as usize
+    }
+
+    /// From 0 to 1, which it does not reach.
+    pub fn unit(&mut self) -> f64 {
+        (self.next() >> 11) as f64 / (1u64 << 53) as f64
+    }
+
+    fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
         z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        ((u128::from(z ^ (z >> 31)) * n as u128) >> 64) as usize
+        z ^ (z >> 31)
     }
 }
 
@@ -229,7 +260,7 @@ pub fn majority<T: Ord>(items: impl IntoIterator<Item = T>) -> f64 {
 mod tests {
     use super::*;
 
-    use Statistic::{Balanced, F1, Share};
+    use Statistic::{Balanced, Cut, Drop, F1, Growth, Share};
 
     fn tally(statistic: Statistic, trials: &[(usize, bool)]) -> Tally {
         let mut tally = Tally::new(statistic);
@@ -255,6 +286,9 @@ mod tests {
             (F1, half, Some(2.0 / 3.0)),
             (F1, &[(0, true), (1, true)], Some(1.0)),
             (F1, &[(0, false), (1, true)], Some(0.0)),
+            (Drop, &[(0, true), (1, true), (1, false)], Some(50.0)),
+            (Cut, &[(0, true), (1, true), (1, false)], Some(0.5)),
+            (Growth, &[(1, true), (0, true), (0, false)], Some(1.0)),
         ];
         for (statistic, trials, expected) in rows {
             assert_eq!(tally(*statistic, trials).value(), *expected, "{statistic:?} {trials:?}");

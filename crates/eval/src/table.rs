@@ -10,17 +10,23 @@ use std::fmt;
 pub(crate) enum Unit {
     /// A share, in per cent.
     Share,
+    /// Percentage points.
+    Points,
+    /// A plain number, such as a correlation.
+    Number,
 }
 
 impl Unit {
     fn number(self, value: f64) -> String {
         match self {
             Unit::Share => format!("{:.1}", 100.0 * value),
+            Unit::Points => format!("{value:.1}"),
+            Unit::Number => format!("{value:.3}"),
         }
     }
 
     fn write(self, value: f64) -> String {
-        let unit = ["%"][self as usize];
+        let unit = ["%", "pt", ""][self as usize];
         format!("{} {unit}", self.number(value)).trim_end().to_owned()
     }
 
@@ -63,7 +69,7 @@ pub(crate) fn row(
 
 fn demand(bound: Bound, lower_is_better: bool, unit: Unit) -> String {
     let sign = if lower_is_better { "≤" } else { "≥" };
-    let percent = ["%"][unit as usize];
+    let percent = ["%", "pt", ""][unit as usize];
     let text = match bound {
         Bound::At(bound) => format!("{sign} {} {percent}", unit.bound(bound)),
         Bound::Between([low, high]) => {
