@@ -7,7 +7,7 @@ use crate::region::Regions;
 use crate::{judge, mentions};
 use scenes::{Colour, Existence, Mention, Qa, QaKind, Scene, classes};
 use std::path::Path;
-use vlm::explain::{Evidence, EvidenceHeads};
+use vlm::explain::{Calibration, Evidence};
 use vlm::generate::{Answer, Cancel, GenerateOptions, Session, Stop};
 use vlm::processor::{Message, Processor};
 use vlm::{Config, Quantization, Vlm};
@@ -21,7 +21,7 @@ const MOST_COUNTED: u32 = 5;
 pub struct Model {
     pub vlm: Vlm,
     pub processor: Processor,
-    pub heads: EvidenceHeads,
+    pub calibration: Calibration,
     pub regions: Option<Regions>,
 }
 
@@ -30,12 +30,31 @@ impl Model {
     pub fn load(model_dir: &Path, quantization: Quantization) -> Result<Model, Error> {
         let config = Config::load(model_dir)?;
         let processor = Processor::load(model_dir, &config)?;
-        let heads = EvidenceHeads::load(model_dir, &config)?;
+        let calibration = calibration(model_dir, &config, quantization)?;
         let regions = Regions::load(model_dir, &processor)?;
         let (device, cache) = (candle_core::Device::Cpu, vlm::cache_folder());
         let vlm = Vlm::load_quantized(model_dir, &device, quantization, cache.as_deref())?;
-        Ok(Model { vlm, processor, heads, regions })
+        Ok(Model { vlm, processor, calibration, regions })
     }
+}
+
+/// How the evidence of a model is read: as the file beside it says, else as it was calibrated on
+/// this machine with its weights held so, else as that of a model that nobody calibrated.
+///
+/// Errors: a file beside it that is not valid; a folder that cannot be read.
+pub fn calibration(
+    model_dir: &Path,
+    config: &Config,
+    quantization: Quantization,
+) -> Result<Calibration, Error> {
+    let own = Calibration::load(model_dir, config)?;
+    if model_dir.join("evidence.json").exists() {
+        return Ok(own);
+    }
+    let cached = crate::evidence::cached_at(model_dir, quantization)?;
+    let cached = cached.filter(|path| path.exists());
+    // A file of an older program counts as none.
+    Ok(cached.and_then(|path| Calibration::read(&path, config).ok()).unwrap_or(own))
 }
 
 /// What was heard about one scene.

@@ -19,7 +19,7 @@ pub fn same(said: &str, truth: &str) -> bool {
     !words(truth).is_empty() && words(said) == words(truth)
 }
 
-/// The same thing, whether or not its colour is told as well.
+/// The same thing, whether or not its colour is told as well; another colour is a mistake.
 pub fn same_object(said: &str, truth: &str, colours: &[&str]) -> bool {
     if same(said, truth) {
         return true;
@@ -27,7 +27,8 @@ pub fn same_object(said: &str, truth: &str, colours: &[&str]) -> bool {
     let bare = |answer| -> Vec<String> {
         words(answer).into_iter().filter(|word| !colours.contains(&word.as_str())).collect()
     };
-    !bare(truth).is_empty() && bare(said) == bare(truth)
+    let one_is_bare = [said, truth].iter().any(|answer| bare(answer) == words(answer));
+    one_is_bare && !bare(truth).is_empty() && bare(said) == bare(truth)
 }
 
 /// Whether an answer to "Is there ...?" begins with yes (true) or no (false).
@@ -87,6 +88,7 @@ mod tests {
             ("An orange.", "An orange.", true),
             ("Red.", "An orange.", false),
             ("A red cat.", "A red car.", false),
+            ("A red car.", "An orange car.", false),
         ];
         for (said, truth, expected) in rows {
             assert_eq!(same_object(said, truth, &colours), expected, "{said:?} for {truth:?}");

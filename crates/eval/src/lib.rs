@@ -15,15 +15,15 @@ mod judge;
 mod mentions;
 mod region;
 
-#[allow(dead_code)]
 pub mod evidence;
 pub mod nano;
 pub mod parity;
 pub mod quantization;
 pub mod sight;
 
-pub use ask::Model;
+pub use ask::{Model, calibration};
 pub use error::Error;
+pub use evidence::{calibrate, evidence};
 pub use metric::{Bound, Demand, Metric, Statistic, Tally};
 pub use nano::nano;
 pub use nano::report::Report;

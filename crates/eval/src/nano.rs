@@ -122,7 +122,7 @@ pub fn nano(
     let model = Model::load(model_dir, Quantization::None)?;
     let n_extra = |extra: &Extra| (n_scenes * extra.per_mille).div_ceil(1000);
     let all = n_scenes + EXTRA.iter().map(n_extra).sum::<u64>();
-    let session = || Session::new(model.heads.clone());
+    let session = || Session::new(model.calibration.clone());
     let ask = |scene: &Scene| Ok(ask::ask(&model, &mut session(), scene, cancel)?.trials);
     let mut scenes = sample.each(ask, &|done| progress(done, all), cancel)?;
     let mut before = n_scenes;

@@ -129,7 +129,7 @@ pub fn kept(model_dir: &Path) -> Option<Report> {
 }
 
 fn look(model: &Model, scene: &scenes::Scene, cancel: &Cancel) -> Result<Seen, Error> {
-    let mut session = Session::new(model.heads.clone());
+    let mut session = Session::new(model.calibration.clone());
     let heard = ask::ask(model, &mut session, scene, cancel)?;
     let scores = ask::score(model, &mut session, scene, cancel)?;
     Ok(Seen { scores, answers: heard.answers, trials: heard.trials })

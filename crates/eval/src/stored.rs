@@ -92,8 +92,17 @@ impl fmt::Display for Measured {
 
 /// What a report is filed under: the model's files, the definition of the figures.
 pub fn model_key<T: Stored>(model_dir: &Path) -> Result<String, Error> {
+    key(T::DEFINITION, model_dir)
+}
+
+/// What is filed by the model's files alone.
+pub(crate) fn files_key(model_dir: &Path) -> Result<String, Error> {
+    key("", model_dir)
+}
+
+fn key(definition: &str, model_dir: &Path) -> Result<String, Error> {
     let mut hash = Sha256::new();
-    hash.update(T::DEFINITION);
+    hash.update(definition);
     let mut chunk = vec![0; 1 << 20];
     for path in model_files(model_dir)? {
         let read = |source| Error::Read { path: path.clone(), source };

@@ -34,6 +34,8 @@ pub(crate) struct Apart {
     pub raw_agreements: Vec<By<Option<f64>>>,
     /// Words whose probability depends on no object.
     pub independent: usize,
+    /// Whether Tier 2's region was confirmed on pixels.
+    pub confirmed: Vec<bool>,
 }
 
 /// Takes one scene apart. `with_curves`: also insertion and deletion.
@@ -50,18 +52,21 @@ pub(crate) fn take_apart(
     asked.retain(|qa| is_taken_apart(qa.kind) && qa.answer != "0");
     while !asked.is_empty() {
         let qa = asked.swap_remove(random.below(asked.len()));
-        let answer = witness.ask(&scene.image, &qa.question)?;
+        let answer = witness.answer(&scene.image, &qa.question, true)?;
         let Some(case) = Case::of(scene, &qa, &answer) else { continue };
-        cover(witness, &case, (&mut random, with_curves), &mut apart)?;
-        depends(witness, (scene, &qa, &answer), &[case.word], &mut apart)?;
+        let (asked, words) = ((scene, &qa, &answer), [case.word]);
+        let maps = Maps::of(witness, asked, &words, &mut apart)?;
+        cover(witness, (&case, &maps), (&mut random, with_curves), &mut apart)?;
+        depends(witness, asked, (&words, &maps), &mut apart)?;
         break;
     }
     if let Some(list) = scenes::questions(scene, scene.seed).into_iter().find(is_list)
         && scene.objects.len() >= 3
     {
-        let answer = witness.ask(&scene.image, &list.question)?;
-        let things = things(&list, &answer, scene);
-        depends(witness, (scene, &list, &answer), &things, &mut apart)?;
+        let answer = witness.answer(&scene.image, &list.question, true)?;
+        let (asked, things) = ((scene, &list, &answer), things(&list, &answer, scene));
+        let maps = Maps::of(witness, asked, &things, &mut apart)?;
+        depends(witness, asked, (&things, &maps), &mut apart)?;
     }
     Ok(apart)
 }
@@ -70,38 +75,66 @@ fn is_list(qa: &Qa) -> bool {
     qa.kind == QaKind::List
 }
 
-/// Flips and curves of one word.
+/// The maps of an answer's words: as Tier 0 shows them, and as Tier 2 found them.
+struct Maps {
+    tier0: Vec<Option<WordMap>>,
+    tier2: Vec<Option<WordMap>>,
+}
+
+impl Maps {
+    /// Tier 2's last test is about the first of `words`.
+    fn of(
+        witness: &mut Witness,
+        (scene, qa, answer): (&Scene, &Qa, &Answer),
+        words: &[usize],
+        apart: &mut Apart,
+    ) -> Result<Maps, Error> {
+        let shown = answer.words.iter().map(|word| word.evidence.as_ref().map(WordMap::of));
+        let mut tier2 = vec![None; answer.words.len()];
+        if let Some(&word) = words.first() {
+            let found = witness.knock_out(&scene.image, &qa.question, (answer, word))?;
+            for influence in found.influences {
+                tier2[influence.word] = influence.evidence.as_ref().map(WordMap::of);
+            }
+            apart.confirmed.extend(found.tested.map(|tested| tested.confirmed));
+        }
+        Ok(Maps { tier0: shown.collect(), tier2 })
+    }
+}
+
+/// Flips and curves of one word. A word without a map shows nothing whose removal could flip it.
 fn cover(
     witness: &mut Witness,
-    case: &Case,
+    (case, maps): (&Case, &Maps),
     (random, with_curves): (&mut SplitMix, bool),
     apart: &mut Apart,
 ) -> Result<(), Error> {
-    let maps = maps(witness, case)?;
-    let flip = |witness: &mut Witness, part: &[[f32; 4]]| -> Result<Option<f64>, Error> {
-        Ok(Some(f64::from(u8::from(case.flips(witness, part)?))))
+    let (tier0, tier2) = (&maps.tier0[case.word], &maps.tier2[case.word]);
+    let mut flip = |part: Option<Vec<[f32; 4]>>| -> Result<Option<f64>, Error> {
+        let Some(part) = part else { return Ok(Some(0.0)) };
+        Ok(Some(f64::from(u8::from(case.flips(witness, &part)?))))
     };
-    let mut by = By { blind: flip(witness, &case.random_part(random))?, ..By::default() };
-    if let Some(map) = &maps.tier0 {
-        by.tier0 = flip(witness, &case.strongest_part(map))?;
-    }
-    if let Some(map) = &maps.tier2 {
-        by.tier2 = flip(witness, &case.strongest_part(map))?;
-    }
-    // A word without a region shows nothing whose removal could flip it.
-    by.tier0 = by.tier0.or(Some(0.0));
-    apart.flips.push(by);
-    let Some(map) = maps.tier0.as_ref().filter(|_| with_curves) else { return Ok(()) };
-    let shuffled: Vec<f32> = map.cells.iter().map(|_| random.unit() as f32).collect();
-    let mut by = By {
-        tier0: Some(case.gap(witness, (&map.cells, &map.values))?),
-        tier2: None,
-        blind: Some(case.gap(witness, (&map.cells, &shuffled))?),
+    apart.flips.push(By {
+        tier0: flip(tier0.as_ref().map(|map| case.strongest_part(map)))?,
+        tier2: flip(tier2.as_ref().map(|map| case.strongest_part(map)))?,
+        blind: flip(Some(case.random_part(random)))?,
+    });
+    let Some(cells) = tier0.as_ref().or(tier2.as_ref()).map(|map| map.cells.clone()) else {
+        return Ok(());
     };
-    if let Some(map) = &maps.tier2 {
-        by.tier2 = Some(case.gap(witness, (&map.cells, &map.values))?);
+    if !with_curves {
+        return Ok(());
     }
-    apart.gaps.push(by);
+    let mut gap = |map: Option<&WordMap>| -> Result<Option<f64>, Error> {
+        map.map_or(Ok(Some(0.0)), |map| case.gap(witness, map).map(Some))
+    };
+    let values = cells.iter().map(|_| random.unit() as f32).collect();
+    let shuffled = WordMap { cells, values };
+    apart.gaps.push(By {
+        tier0: gap(tier0.as_ref())?,
+        tier2: gap(tier2.as_ref())?,
+        blind: gap(Some(&shuffled))?,
+    });
     Ok(())
 }
 
@@ -109,7 +142,7 @@ fn cover(
 fn depends(
     witness: &mut Witness,
     (scene, qa, answer): (&Scene, &Qa, &Answer),
-    words: &[usize],
+    (words, maps): (&[usize], &Maps),
     apart: &mut Apart,
 ) -> Result<(), Error> {
     if scene.objects.len() < 3 || words.is_empty() {
@@ -124,17 +157,19 @@ fn depends(
             apart.independent += 1;
             continue;
         };
-        let maps = maps(witness, &Case { scene, qa, answer, word })?;
-        let nothing = Some(0.0); // No map says nothing of the effects.
-        let of = |map: &Option<WordMap>| agreement(map.as_ref()?, &effects, scene);
-        let tier0 = of(&maps.tier0).or(nothing);
-        apart.agreements.push(By { tier0, tier2: of(&maps.tier2), blind: Some(blind) });
-        let of = |map: &Option<WordMap>| raw_agreement(map.as_ref()?, &effects, scene);
-        let tier0 = of(&maps.tier0).or(nothing);
-        apart.raw_agreements.push(By { tier0, tier2: of(&maps.tier2), blind: None });
+        // A word without a map says nothing of the effects.
+        let by = |how: Agreement, map: &Option<WordMap>| {
+            Some(map.as_ref().and_then(|map| how(map, &effects, scene)).unwrap_or(0.0))
+        };
+        let (tier0, tier2) = (&maps.tier0[word], &maps.tier2[word]);
+        let of = |how: Agreement, blind| By { tier0: by(how, tier0), tier2: by(how, tier2), blind };
+        apart.agreements.push(of(agreement, Some(blind)));
+        apart.raw_agreements.push(of(raw_agreement, None));
     }
     Ok(())
 }
+
+type Agreement = fn(&WordMap, &[f64], &Scene) -> Option<f64>;
 
 /// The words of an answer that rightly name things.
 fn things(qa: &Qa, answer: &Answer, scene: &Scene) -> Vec<usize> {
@@ -142,10 +177,4 @@ fn things(qa: &Qa, answer: &Answer, scene: &Scene) -> Vec<usize> {
     let right = right.filter(|assertion| assertion.kind == Kind::Object && assertion.holds);
     let words = right.filter_map(|assertion| strongest(&answer.words, &assertion.bytes));
     words.map(|word| word.index).collect()
-}
-
-/// The maps of a case's word.
-fn maps(_witness: &mut Witness, case: &Case) -> Result<By<Option<WordMap>>, Error> {
-    let evidence = case.answer.words[case.word].evidence.as_ref();
-    Ok(By { tier0: evidence.map(WordMap::of), tier2: None, blind: None })
 }

@@ -78,19 +78,15 @@ impl Case<'_> {
         vec![[x, y, x + side, y + side]]
     }
 
-    /// Insertion minus deletion, cells in the order of `values`.
-    pub fn gap(
-        &self,
-        witness: &mut Witness,
-        (cells, values): (&[[f32; 4]], &[f32]),
-    ) -> Result<f64, Error> {
-        let order = strongest_first(values);
+    /// Insertion minus deletion, the map's strongest cells first.
+    pub fn gap(&self, witness: &mut Witness, map: &WordMap) -> Result<f64, Error> {
+        let order = strongest_first(&map.values);
         let picture = &self.scene.image;
         let blurred = pixels::blurred(picture);
         let whole = witness.probability(picture, self.asked())?;
         let (mut inserted, mut deleted) = ([0.0; N_STEPS], [0.0; N_STEPS]);
         for (step, n) in steps(order.len()).into_iter().enumerate() {
-            let first = || order[..n].iter().map(|&cell| cells[cell]);
+            let first = || order[..n].iter().map(|&cell| map.cells[cell]);
             let (with, without) =
                 (pixels::inserted(picture, &blurred, first()), pixels::covered(picture, first()));
             inserted[step] = witness.probability(&with, self.asked())?;

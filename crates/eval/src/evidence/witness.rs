@@ -3,8 +3,11 @@
 //! It does not know what is true.
 
 use image::RgbImage;
-use vlm::explain::{Evidence, EvidenceHeads, Word};
-use vlm::generate::{Answer, Branch, Cancel, GenerateOptions, Session, Stop, Told};
+use vlm::explain::{
+    Calibration, Checked, Evidence, KnockOut, Subject, WORD_FEATURES, Watch, Word, check, claims,
+    knock_out,
+};
+use vlm::generate::{Answer, Branch, Cancel, Features, GenerateOptions, Session, Stop, Told};
 use vlm::processor::Message;
 
 use super::localisation::Map;
@@ -21,19 +24,91 @@ pub(crate) struct Witness<'a> {
     pub cancel: &'a Cancel,
 }
 
+/// An answer, the model's own or given, and how unlikely the model found each word: nats.
+pub(crate) struct Said {
+    pub answer: Answer,
+    pub surprise: Vec<f64>,
+}
+
 impl<'a> Witness<'a> {
-    /// One whose evidence comes from the model's own heads.
+    /// One whose evidence is read as the model's calibration says.
     pub fn new(model: &'a Model, cancel: &'a Cancel) -> Witness<'a> {
-        Witness::with_heads(model, model.heads.clone(), cancel)
+        Witness::with(model, model.calibration.clone(), cancel)
     }
 
-    pub fn with_heads(model: &'a Model, heads: EvidenceHeads, cancel: &'a Cancel) -> Witness<'a> {
-        Witness { model, session: Session::new(heads), cancel }
+    /// One whose evidence is read otherwise.
+    pub fn with(
+        model: &'a Model,
+        calibration: impl Into<Calibration>,
+        cancel: &'a Cancel,
+    ) -> Witness<'a> {
+        Witness { model, session: Session::new(calibration), cancel }
     }
 
     /// Greedy, as a user asks.
-    pub fn ask(&mut self, picture: &RgbImage, question: &str) -> Result<Answer, Error> {
-        self.answer(picture, question, true)
+    pub fn ask(&mut self, picture: &RgbImage, question: &str) -> Result<Said, Error> {
+        let answer = self.answer(picture, question, true)?;
+        let surprise = |word: &Word| {
+            let steps = answer.steps.get(word.tokens.0..=word.tokens.1).unwrap_or_default();
+            -steps.iter().map(|step| f64::from(step.logprob)).sum::<f64>()
+        };
+        let surprise = answer.words.iter().map(surprise).collect();
+        Ok(Said { answer, surprise })
+    }
+
+    /// An answer that is given, with the evidence it has as if the model had said it.
+    pub fn retell(&mut self, picture: &RgbImage, asked: (&str, &str)) -> Result<Said, Error> {
+        let features = self.features(picture, asked)?;
+        let logprob = WORD_FEATURES.iter().position(|name| *name == "logprob").unwrap_or(0);
+        let words = features.words.iter();
+        let surprise = words
+            .clone()
+            .map(|word| -f64::from(word.features.get(logprob).copied().unwrap_or(0.0)));
+        let surprise = surprise.collect();
+        let words = words.map(|word| word.word.clone()).collect();
+        let answer = Answer { text: asked.1.to_owned(), words, ..Answer::default() };
+        Ok(Said { answer, surprise })
+    }
+
+    /// What the evidence of a given answer is made of.
+    pub fn features(
+        &mut self,
+        picture: &RgbImage,
+        (question, answer): (&str, &str),
+    ) -> Result<Features, Error> {
+        let messages = [Message::user(1, question)];
+        let shown = (messages.as_slice(), std::slice::from_ref(picture));
+        let model = (&self.model.vlm, &self.model.processor);
+        Ok(self.session.features(model, shown, answer, self.cancel)?)
+    }
+
+    /// Tier 1: what an answer claims, put to the test.
+    pub fn check(
+        &mut self,
+        picture: &RgbImage,
+        question: &str,
+        answer: &Answer,
+    ) -> Result<Vec<Checked>, Error> {
+        let claims = claims(question, &answer.text, &answer.words);
+        let messages = [Message::user(1, question)];
+        let shown = (messages.as_slice(), std::slice::from_ref(picture));
+        let model = (&self.model.vlm, &self.model.processor);
+        Ok(check(&mut self.session, model, shown, (answer, &claims), self.cancel)?)
+    }
+
+    /// Tier 2: what every word of an answer depends on; the region of one of them is tested.
+    pub fn knock_out(
+        &mut self,
+        picture: &RgbImage,
+        question: &str,
+        (answer, word): (&Answer, usize),
+    ) -> Result<KnockOut, Error> {
+        let messages = [Message::user(1, question)];
+        let shown = (messages.as_slice(), std::slice::from_ref(picture));
+        let model = (&self.model.vlm, &self.model.processor);
+        let subject = Subject { answer, words: (word, word) };
+        let watch = Watch { progress: &mut |_| {}, cancel: self.cancel };
+        Ok(knock_out(&mut self.session, model, shown, subject, watch)?)
     }
 
     /// The same, with or without evidence.
