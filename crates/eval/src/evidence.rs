@@ -87,7 +87,7 @@ pub fn evidence(
     let seeds = FIRST_SEED..FIRST_SEED + n;
     let sample = &Sample { seeds, held_out_style: false };
     sample.len()?;
-    let key = stored::model_key::<Report>(model_dir)?;
+    let key = key(model_dir, wanted.quantization)?;
     if let Some(report) = stored::find(model_dir, &key, sample).filter(|_| !wanted.fresh) {
         return Ok(report);
     }
@@ -101,7 +101,17 @@ pub fn evidence(
     Ok(report)
 }
 
-/// The kept report on this model that rests on most scenes.
+/// What a report is filed under: the model's files and how its weights are held.
+fn key(model_dir: &Path, quantization: Quantization) -> Result<String, Error> {
+    let key = stored::model_key::<Report>(model_dir)?;
+    Ok(match quantization {
+        Quantization::None => key,
+        packed => format!("{}-{key}", packed.name()),
+    })
+}
+
+/// The kept report on this model, its weights as exact as the checkpoint's, that rests on most
+/// scenes.
 pub fn kept(model_dir: &Path) -> Option<Report> {
     stored::best(model_dir)
 }
