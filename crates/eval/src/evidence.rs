@@ -1,7 +1,7 @@
 //! Whether a model's evidence is true: its regions against the boxes, its maps against what its
 //! words depend on, its marks against what is there.
 //!
-//! Every scene is asked for its list, its caption and one fact; each answer is judged as the model
+//! Every scene is asked for its list or caption, and one fact; each answer is judged as the model
 //! gave it and once more with something wrong put in, since a good model makes few mistakes of its
 //! own. What needs a hundred questions a word is measured on a sub-sample. It knows what is asked
 //! and when; the parts know how. Definitions, traps and demands: evidence.md, sections 4 to 6.
@@ -12,6 +12,7 @@ mod baselines;
 mod calibrate;
 mod causal;
 mod detection;
+mod facts;
 mod faithfulness;
 mod figures;
 mod forced;
