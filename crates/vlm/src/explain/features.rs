@@ -14,6 +14,7 @@
 //! Shapes: `S` heads, `N` image tokens, `F` features.
 
 use half::f16;
+use half::slice::HalfFloatSliceExt;
 
 use super::logistic::Logistic;
 
@@ -92,8 +93,8 @@ impl Captured {
     fn attention(&self, n: usize) -> Vec<f32> {
         let mut mean = vec![0.0; n];
         let s = self.heads.len() / n.max(1);
-        for (i, log) in self.heads.iter().enumerate() {
-            mean[i % n] += log.to_f32().exp() / s as f32;
+        for (i, log) in self.heads.to_f32_vec().into_iter().enumerate() {
+            mean[i % n] += log.exp() / s as f32;
         }
         mean
     }
@@ -119,7 +120,8 @@ impl Habit {
     /// Counts a token of a function word.
     pub fn add(&mut self, captured: &Captured) {
         self.sum.resize(captured.heads.len(), 0.0);
-        self.sum.iter_mut().zip(&captured.heads).for_each(|(sum, log)| *sum += log.to_f32());
+        let logs = captured.heads.to_f32_vec();
+        self.sum.iter_mut().zip(logs).for_each(|(sum, log)| *sum += log);
         self.n_tokens += 1;
     }
 
@@ -153,7 +155,7 @@ impl Habit {
 pub(crate) fn patch_features(captured: &Captured, habit: &Habit, n: usize) -> Vec<f32> {
     let s = captured.heads.len() / n.max(1);
     let lens = captured.relative_lens(n);
-    let logs: Vec<f32> = captured.heads.iter().map(|log| log.to_f32()).collect();
+    let logs = captured.heads.to_f32_vec();
     let own_mean = |head: usize| logs[head * n..(head + 1) * n].iter().sum::<f32>() / n as f32;
     let own_means: Vec<f32> = (0..s).map(own_mean).collect();
     let mut features = Vec::with_capacity(n * n_patch_features(s));

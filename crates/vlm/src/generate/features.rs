@@ -12,6 +12,9 @@ use crate::{Error, Probe, Rows, Vlm};
 pub struct Features {
     /// What each image token shows, `(N)`.
     pub cells: Vec<Cell>,
+    /// The answer as if the model had said it: its text, steps and words with their evidence, as
+    /// `explain::check` and `explain::knock_out` take it.
+    pub answer: Answer,
     pub tokens: Vec<TokenFeatures>,
     pub words: Vec<WordFeatures>,
 }
@@ -74,6 +77,7 @@ impl Session {
             teller.token((*token, logits), glance, &mut said, &mut |_| {})?;
         }
         teller.finish(&mut said, &mut |_| {});
+        as_given(&mut said, answer);
         let token = |(idx, step): (usize, &super::Step)| TokenFeatures {
             token: step.token,
             text: step.text.clone(),
@@ -87,6 +91,7 @@ impl Session {
             cells: cells(&teller.rollout.spans),
             tokens: said.steps.iter().enumerate().map(token).collect(),
             words: said.words.iter().map(word).collect(),
+            answer: said,
         })
     }
 
@@ -126,5 +131,42 @@ impl Session {
             }
         }
         Ok(Some((spans, values)))
+    }
+}
+
+/// Brings the text and its words to the spaces that the answer was given with.
+fn as_given(said: &mut Answer, given: &str) {
+    if said.text.trim() != given.trim() {
+        return;
+    }
+    let space = |text: &str| text.len() - text.trim_start().len();
+    let (have, want) = (space(&said.text), space(given));
+    for word in &mut said.words {
+        word.bytes = word.bytes.start + want - have..word.bytes.end + want - have;
+    }
+    said.text = given.to_string();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_are_where_the_given_answer_has_them() {
+        for (said, given) in [(" a dog", "a dog"), ("a dog", "  a dog "), ("a dog", "a dog")] {
+            let at = said.find("dog").expect("a dog");
+            let word = Word {
+                index: 1,
+                tokens: (1, 1),
+                bytes: at..at + 3,
+                text: "dog".into(),
+                evidence: None,
+                probability: None,
+            };
+            let mut answer = Answer { text: said.into(), words: vec![word], ..Answer::default() };
+            as_given(&mut answer, given);
+            assert_eq!(answer.text, given);
+            assert_eq!(&answer.text[answer.words[0].bytes.clone()], "dog");
+        }
     }
 }
