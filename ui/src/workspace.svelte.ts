@@ -184,7 +184,7 @@ export class Workspace {
     const text = question.trim();
     if (text === "" || this.busy || !this.ready || this.strip.length === 0) return;
     const turn = this.#begin(text, this.pending);
-    const request = { chat: this.chat, question: text, images: [...this.pending] };
+    const request = { chat: this.chat, question: text, images: [...this.pending], region: null };
     this.draft = "";
     this.pending = [];
     await this.#follow(turn, (on) => this.backend.ask(request, on));

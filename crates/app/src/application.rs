@@ -14,7 +14,7 @@ use crate::api::{
     ApiError, AppState, AskEvent, AskOptions, AskRequest, Chat, ChatMessage, ChatRole, ImageRef,
     ModelCard, ModelRef, ModelState, Tile,
 };
-use crate::chats::{Chats, conversation};
+use crate::chats::{Chats, conversation, n_answers};
 use crate::engine::{self, Job, Loaded, Question};
 use crate::failure::{api_error, failure};
 use crate::library::{Library, LibraryOptions};
@@ -386,7 +386,9 @@ impl App {
             role: ChatRole::User,
             text: request.question.trim().to_string(),
             images: request.images.clone(),
+            region: request.region,
             words: Vec::new(),
+            check: None,
             cancelled: false,
         };
         lock(&self.shared.chats).begin(request.chat, question, cancel)
@@ -418,7 +420,9 @@ impl App {
         ears: Arc<Mutex<Box<dyn FnMut(AskEvent) -> bool + Send>>>,
     ) -> Result<(ChatMessage, AskEvent), ApiError> {
         let loaded = self.loaded().ok_or_else(stopped)?;
-        let (messages, ids) = conversation(&self.chat(chat)?);
+        let so_far = self.chat(chat)?;
+        let number = n_answers(&so_far);
+        let (messages, ids) = conversation(&so_far);
         let mut images = Vec::new();
         let mut shown = Vec::new();
         for id in ids {
@@ -439,12 +443,14 @@ impl App {
         self.shared.jobs.send(Job::Ask { question, reply }).map_err(|_| stopped())?;
         let answer: Answer = result.recv().map_err(|_| stopped())??;
         let teller = lock(&teller);
-        let finished = teller.finished(&answer);
+        let finished = teller.finished(number, &answer);
         let message = ChatMessage {
             role: ChatRole::Assistant,
             text: answer.text.clone(),
             images: Vec::new(),
+            region: None,
             words: teller.words.clone(),
+            check: None,
             cancelled: matches!(finished, AskEvent::Finished { cancelled: true, .. }),
         };
         Ok((message, finished))

@@ -138,6 +138,11 @@ pub(crate) fn conversation(chat: &Chat) -> (Vec<Message>, Vec<u32>) {
     (messages, images)
 }
 
+/// Answers of a chat so far.
+pub(crate) fn n_answers(chat: &Chat) -> u32 {
+    chat.messages.iter().filter(|message| message.role == ChatRole::Assistant).count() as u32
+}
+
 fn missing(id: u32) -> ApiError {
     failure("no_such_chat", format!("chat {id} does not exist"), "Start a new chat.")
 }

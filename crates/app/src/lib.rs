@@ -15,6 +15,7 @@ mod chats;
 mod pictures;
 
 mod engine;
+mod outline;
 mod telling;
 
 pub use application::{App, OpenOptions};

@@ -4,6 +4,7 @@ use vlm::explain::{self, Evidence, place};
 use vlm::generate::{Answer, Event, Stop};
 
 use crate::api::{AskEvent, EvidenceView, HeatmapView, Timings, Word};
+use crate::outline::outline;
 
 /// A picture of the conversation: its number and its size.
 pub(crate) type Shown = (u32, (u32, u32));
@@ -34,7 +35,7 @@ impl Teller {
                 self.text.push_str(&step.text);
                 let index = self.n_tokens;
                 self.n_tokens += 1;
-                let evidence = step.evidence.as_ref().and_then(|e| self.evidence(e, &step.text));
+                let evidence = step.evidence.as_ref().and_then(|e| self.evidence(e));
                 AskEvent::Token { index, text: step.text, logprob: step.logprob, evidence }
             }
             Event::Word(word) => {
@@ -46,9 +47,11 @@ impl Teller {
         }
     }
 
-    pub fn finished(&self, answer: &Answer) -> AskEvent {
+    /// `number`: which answer of the chat it is.
+    pub fn finished(&self, number: u32, answer: &Answer) -> AskEvent {
         let timings = answer.timings;
         AskEvent::Finished {
+            answer: number,
             text: answer.text.clone(),
             timings: Timings {
                 load_ms: self.load_ms,
@@ -76,33 +79,45 @@ impl Teller {
             text: word.text.clone(),
             start,
             end: start + word.text.encode_utf16().count() as u32,
-            evidence: word.evidence.as_ref().and_then(|e| self.evidence(e, &word.text)),
+            evidence: word.evidence.as_ref().and_then(|e| self.evidence(e)),
+            probability: None,
         }
     }
 
     /// In pixels of the picture that is shown, cut at its edges.
-    fn evidence(&self, evidence: &Evidence, text: &str) -> Option<EvidenceView> {
-        let (image, (width, height)) = *self.shown.get(evidence.image)?;
-        let [x0, y0, x1, y1] = evidence.bbox;
-        let (w, h) = (width as f32, height as f32);
-        let bbox = [x0.clamp(0.0, w), y0.clamp(0.0, h), x1.clamp(0.0, w), y1.clamp(0.0, h)];
-        let place = place(bbox, width, height);
-        let words = match text.trim() {
-            "" => place.to_string(),
-            text => format!("{place}: “{text}”"),
-        };
-        let map = &evidence.heatmap;
-        Some(EvidenceView {
-            image,
-            bbox,
-            score: evidence.score,
-            words,
-            heatmap: HeatmapView {
-                rows: map.rows as u32,
-                cols: map.cols as u32,
-                values: map.values.clone(),
-                source: map.source,
-            },
-        })
+    fn evidence(&self, evidence: &Evidence) -> Option<EvidenceView> {
+        self.shown.get(evidence.image).map(|&shown| seen_in(shown, evidence))
+    }
+}
+
+/// Evidence as a face sees it.
+pub(crate) fn seen_in((image, (width, height)): Shown, evidence: &Evidence) -> EvidenceView {
+    let [x0, y0, x1, y1] = evidence.bbox;
+    let (w, h) = (width as f32, height as f32);
+    let bbox = [x0.clamp(0.0, w), y0.clamp(0.0, h), x1.clamp(0.0, w), y1.clamp(0.0, h)];
+    let map = &evidence.heatmap;
+    let outline = outline(map, (width, height));
+    let words = format!("{}, {}", place(bbox, width, height), part(outline.area));
+    EvidenceView {
+        image,
+        bbox,
+        outline: outline.rings,
+        area: outline.area,
+        score: evidence.score,
+        words,
+        heatmap: HeatmapView {
+            rows: map.rows as u32,
+            cols: map.cols as u32,
+            values: map.values.clone(),
+            source: map.source,
+        },
+    }
+}
+
+/// "18 % of the picture"
+fn part(area: f32) -> String {
+    match area {
+        _ if area < 0.005 => "less than 1 % of the picture".to_string(),
+        _ => format!("{:.0} % of the picture", 100.0 * area),
     }
 }

@@ -79,7 +79,7 @@ impl Ask {
         let heard = Arc::new(Mutex::new(Heard::default()));
         let hearing = heard.clone();
         let streaming = !self.json;
-        let request = AskRequest { chat, question, images: images.clone(), options };
+        let request = AskRequest { chat, question, images: images.clone(), region: None, options };
         app.ask(request, move |event| {
             hearing.lock().is_ok_and(|mut heard| heard.hear(event, streaming))
         })?;

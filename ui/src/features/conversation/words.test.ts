@@ -1,7 +1,7 @@
 /** How an answer is cut into words, and how firmly a word is said to rest. */
 import { expect, test } from "vitest";
 import type { Word } from "../../backend";
-import { evidence } from "../../backend/fake.ts";
+import { evidence } from "../../backend/fake-evidence.ts";
 import { pieces, scoreLabel, spoken, strength, withWord } from "./words.ts";
 
 const word = (index: number, start: number, end: number, text = "w"): Word => ({
@@ -12,6 +12,7 @@ const word = (index: number, start: number, end: number, text = "w"): Word => ({
   start,
   end,
   evidence: null,
+  probability: null,
 });
 
 test.each([
@@ -58,7 +59,7 @@ test.each([
 
 test("the plain-words equivalent names place and strength", () => {
   const car = { ...word(0, 0, 3, "car"), evidence: evidence("car", 0.84) };
-  expect(spoken(car)).toBe("car: bottom left, the red car. Strong, 0.84 of 1.");
+  expect(spoken(car)).toBe("car: bottom left, 6 % of the picture. Strong, 0.84 of 1.");
   const dog = { ...car, text: "dog", evidence: evidence("car", 0.05) };
   expect(spoken(dog)).toContain("no region found");
 });
