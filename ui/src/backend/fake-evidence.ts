@@ -35,27 +35,64 @@ const THINGS: Record<string, { box: Box; place: string; ring: Ring }> = {
     box: [120, 452, 408, 606],
     place: "bottom left",
     ring: [
-      [180, 420], [360, 420], [360, 480], [420, 480], [420, 600], [120, 600], [120, 480], [180, 480],
+      [180, 420],
+      [360, 420],
+      [360, 480],
+      [420, 480],
+      [420, 600],
+      [120, 600],
+      [120, 480],
+      [180, 480],
     ],
   },
   tree: {
     box: [640, 180, 860, 590],
     place: "right",
     ring: [
-      [660, 240], [720, 240], [720, 180], [780, 180], [780, 240], [840, 240], [840, 420],
-      [780, 420], [780, 600], [720, 600], [720, 420], [660, 420],
+      [660, 240],
+      [720, 240],
+      [720, 180],
+      [780, 180],
+      [780, 240],
+      [840, 240],
+      [840, 420],
+      [780, 420],
+      [780, 600],
+      [720, 600],
+      [720, 420],
+      [660, 420],
     ],
   },
-  sun: { box: [96, 60, 236, 200], place: "top left", ring: [[120, 60], [240, 60], [240, 180], [120, 180]] },
+  sun: {
+    box: [96, 60, 236, 200],
+    place: "top left",
+    ring: [
+      [120, 60],
+      [240, 60],
+      [240, 180],
+      [120, 180],
+    ],
+  },
   house: {
     box: [402, 282, 604, 560],
     place: "in the middle",
     ring: [
-      [480, 300], [540, 300], [540, 360], [600, 360], [600, 540], [420, 540], [420, 360], [480, 360],
+      [480, 300],
+      [540, 300],
+      [540, 360],
+      [600, 360],
+      [600, 540],
+      [420, 540],
+      [420, 360],
+      [480, 360],
     ],
   },
 };
-const WHOLE = { box: [0, 0, WIDTH, HEIGHT] as Box, place: "almost the whole picture", ring: [] as Ring };
+const WHOLE = {
+  box: [0, 0, WIDTH, HEIGHT] as Box,
+  place: "almost the whole picture",
+  ring: [] as Ring,
+};
 
 /** Of a closed ring, as a share of the picture. */
 function area(ring: Ring): number {
@@ -102,11 +139,50 @@ interface Told {
 }
 
 const TOLD: Told[] = [
-  { kind: "object", said: "A red car", state: "seen", probability: 0.97, with: 0.91, without: 0.06, thing: "car" },
-  { kind: "relation", said: "in front of", state: "guessed", probability: 0.58, with: 0.55, without: 0.49, thing: "house" },
-  { kind: "object", said: "a house", state: "seen", probability: 0.94, with: 0.83, without: 0.21, thing: "house" },
-  { kind: "object", said: "a tree", state: "guessed", probability: 0.62, with: 0.52, without: 0.47, thing: "tree" },
-  { kind: "object", said: "a dog", state: "unsupported", probability: 0.08, with: 0.31, without: 0.33 },
+  {
+    kind: "object",
+    said: "A red car",
+    state: "seen",
+    probability: 0.97,
+    with: 0.91,
+    without: 0.06,
+    thing: "car",
+  },
+  {
+    kind: "relation",
+    said: "in front of",
+    state: "guessed",
+    probability: 0.58,
+    with: 0.55,
+    without: 0.49,
+    thing: "house",
+  },
+  {
+    kind: "object",
+    said: "a house",
+    state: "seen",
+    probability: 0.94,
+    with: 0.83,
+    without: 0.21,
+    thing: "house",
+  },
+  {
+    kind: "object",
+    said: "a tree",
+    state: "guessed",
+    probability: 0.62,
+    with: 0.52,
+    without: 0.47,
+    thing: "tree",
+  },
+  {
+    kind: "object",
+    said: "a dog",
+    state: "unsupported",
+    probability: 0.08,
+    with: 0.31,
+    without: 0.33,
+  },
 ];
 
 function claim(told: Told, index: number, image: number): ClaimView {
@@ -146,7 +222,9 @@ export const COVERED: CoverView = {
   covered: { text: "A house, a tree and a dog.", probability: 0.04 },
   elsewhere: { text: TEXT, probability: 0.9 },
   holds: true,
-  words: "“A red car” goes from 91 % to 4 % when its region is covered, and stays at 90 % when a region of the same size elsewhere is.",
+  words:
+    "“A red car” goes from 91 % to 4 % when its region is covered, and stays at 90 % when a " +
+    "region of the same size elsewhere is.",
 };
 
 const UNMOVED: CoverView = {
@@ -238,7 +316,10 @@ function rawMap(word: number, head: [number, number] | null, sinks: boolean): Ra
   const spread = evidence(things[(word + (head ? head[0] + head[1] : 0)) % things.length]!, 0.5);
   const values = spread.heatmap.values.map((v) => 0.62 * v);
   if (sinks) values[values.length - 1] = 0.21;
-  const imageMass = Array.from({ length: 48 }, (_, i) => 0.04 + 0.7 * ((i * 37) % 48 === 5 ? 1 : ((i * 29) % 48) / 90));
+  const imageMass = Array.from(
+    { length: 48 },
+    (_, i) => 0.04 + 0.7 * ((i * 37) % 48 === 5 ? 1 : ((i * 29) % 48) / 90),
+  );
   return {
     image: 0,
     heatmap: { ...spread.heatmap, values },
@@ -258,7 +339,8 @@ export function fakeEvidence(scene: string, pause: () => Promise<unknown>): Evid
   /** Goes through `n` steps unless it is stopped; then it is over as the application says it. */
   async function steps(n: number, each: (step: number) => void): Promise<void> {
     const before = stopped;
-    if (scene === "trial-failed") throw { ...FAILED, message: "there is no memory left for the test" };
+    if (scene === "trial-failed")
+      throw { ...FAILED, message: "there is no memory left for the test" };
     for (let step = 1; step <= n; step += 1) {
       await pause();
       if (stopped !== before) throw { code: "cancelled", message: "it was stopped", hint: "" };
@@ -270,7 +352,10 @@ export function fakeEvidence(scene: string, pause: () => Promise<unknown>): Evid
   }
 
   async function say(view: CoverView, on: (event: TrialEvent) => void): Promise<void> {
-    for (const [condition, said] of [["covered", view.covered], ["elsewhere", view.elsewhere]] as const) {
+    for (const [condition, said] of [
+      ["covered", view.covered],
+      ["elsewhere", view.elsewhere],
+    ] as const) {
       const words = said.text.split(" ");
       await steps(words.length, (n) =>
         on({ type: "saying", condition, text: words.slice(0, n).join(" ") }),
@@ -279,14 +364,19 @@ export function fakeEvidence(scene: string, pause: () => Promise<unknown>): Evid
   }
 
   async function long(step: string, on: (progress: LongProgress) => void): Promise<void> {
-    await steps(12, (done) => on({ step, done: done * 40, all: 480, secondsLeft: 240 - done * 20 }));
+    await steps(12, (done) =>
+      on({ step, done: done * 40, all: 480, secondsLeft: 240 - done * 20 }),
+    );
   }
 
   const reliability = (): Reliability => ({
     ...CALIBRATED,
     calibrated,
     marks: calibrated
-      ? MARKS.map((m) => ({ ...m, beatsChance: !(scene === "unsure-counts" && m.kind === "count") }))
+      ? MARKS.map((m) => ({
+          ...m,
+          beatsChance: !(scene === "unsure-counts" && m.kind === "count"),
+        }))
       : [],
     figures: measured || scene === "full" ? FIGURES : [],
     measured: measured || scene === "full" ? MEASURED : null,
@@ -297,7 +387,7 @@ export function fakeEvidence(scene: string, pause: () => Promise<unknown>): Evid
       await pause();
       if (scene === "check-failed") throw FAILED;
       if (scene === "checking") return never();
-      const view = CHECK();
+      const view = CHECK(scene === "two" ? 1 : 0);
       if (scene === "unsure-counts") view.claims[1] = { ...view.claims[1]!, trusted: false };
       return view;
     },
@@ -329,7 +419,8 @@ export function fakeEvidence(scene: string, pause: () => Promise<unknown>): Evid
           { word: 9, text: "tree", with: 0.52, without: 0.47 },
           { word: 12, text: "dog", with: 0.31, without: 0.33 },
         ],
-        summary: "“red” and “car” need the picture; “tree” and “dog” are said as readily without it.",
+        summary:
+          "“red” and “car” need the picture; “tree” and “dog” are said as readily without it.",
       };
     },
     spot: async (_, image, [x, y]) => {
@@ -355,23 +446,31 @@ export function fakeEvidence(scene: string, pause: () => Promise<unknown>): Evid
     searchWord: async (_, image, query) => {
       await pause();
       const thing = { wheel: "car", auto: "car", roof: "house", leaf: "tree", sun: "sun" }[query];
-      if (!thing) return { query, evidence: null, words: `no part of the picture reads as “${query}”` };
+      if (!thing)
+        return { query, evidence: null, words: `No part of the picture reads as “${query}”` };
       const found = evidence(thing, 0.71, image);
       return { query, evidence: found, words: `“${query}” is read at: ${found.words}` };
     },
     expert: async () => ({
       layers: [2, 3, 4, 5, 6, 7, 8, 9],
       heads: 6,
-      chosen: [[4, 1], [4, 3], [5, 0], [5, 2]],
-      words: TEXT.replace(/[.,]/g, "").split(" ").map((text, word) => ({
-        word,
-        text,
-        logprob: -0.05 - ((word * 13) % 17) / 12,
-        logprobWithout: -0.3 - ((word * 7) % 11) / 3,
-        entropy: 0.1 + ((word * 5) % 9) / 7,
-        imageMass: [1, 2, 7, 9, 12].includes(word) ? 0.62 - word / 40 : 0.06,
-        nullMass: [1, 2, 7, 9, 12].includes(word) ? 0.2 : 0.88,
-      })),
+      chosen: [
+        [4, 1],
+        [4, 3],
+        [5, 0],
+        [5, 2],
+      ],
+      words: TEXT.replace(/[.,]/g, "")
+        .split(" ")
+        .map((text, word) => ({
+          word,
+          text,
+          logprob: -0.05 - ((word * 13) % 17) / 12,
+          logprobWithout: -0.3 - ((word * 7) % 11) / 3,
+          entropy: 0.1 + ((word * 5) % 9) / 7,
+          imageMass: [1, 2, 7, 9, 12].includes(word) ? 0.62 - word / 40 : 0.06,
+          nullMass: [1, 2, 7, 9, 12].includes(word) ? 0.2 : 0.88,
+        })),
     }),
     rawMap: async (request) => rawMap(request.word, request.head, request.sinks),
     exportAnswer: async (_, format) => `~/Documents/answer.${format}`,

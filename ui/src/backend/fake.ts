@@ -339,27 +339,63 @@ export function fake(query: URLSearchParams, paceMs = 90): FakeBackend {
   };
 }
 
-/** Plays what a user would do in the scene, so that a photograph shows it. */
+/** Plays what a user would do in the scene, so that a photograph shows it; `?do=` goes on from an
+ * answer: claim, cover, test, without, search, spot, box, strike, numbers, marks. */
 export async function act(query: URLSearchParams): Promise<void> {
   const scene = query.get("scene");
   const after = (ms: number) => new Promise((done) => setTimeout(done, ms));
-  if (query.get("theme")) document.documentElement.dataset["theme"] = query.get("theme") ?? "";
+  const press = (css: string, at = 0) => document.querySelectorAll<HTMLElement>(css)[at]?.click();
+  const button = (text: string) =>
+    [...document.querySelectorAll("button")].find((b) => b.textContent?.includes(text))?.click();
   await after(150);
-  if (scene === "seen") {
-    document.querySelectorAll<HTMLElement>(".views button")[1]?.click();
-  }
+  if (query.get("theme")) document.documentElement.dataset["theme"] = query.get("theme") ?? "";
+  if (scene === "seen") press(".views button", 1);
   const page = scene === "get" || scene === "offline";
-  if (["model", "unmeasured"].includes(scene ?? "") || page)
-    document.querySelector<HTMLElement>("[data-testid=model]")?.click();
-  if (page) {
-    await after(100);
-    document.querySelector<HTMLElement>("[data-testid=tab-get]")?.click();
-  }
-  if (!["busy", "full", "failed", "two"].includes(scene ?? "")) return;
-  document.querySelector<HTMLElement>("[data-testid=suggestion]")?.click();
-  const word = query.get("word");
-  if (!word) return;
-  await after(2600);
-  const words = [...document.querySelectorAll<HTMLElement>(".word")];
+  const marks = query.get("do") === "marks";
+  if (["model", "unmeasured"].includes(scene ?? "") || page || marks) press("[data-testid=model]");
+  await after(100);
+  if (page) press("[data-testid=tab-get]");
+  if (marks) press("[data-testid=tab-marks]");
+  const answering = "busy full failed two uncalibrated unsure-counts check-failed checking " +
+    "trial-failed slow-trial";
+  if (!answering.split(" ").includes(scene ?? "") || marks) return;
+  press("[data-testid=suggestion]");
+  const [word, act, claim] = [query.get("word"), query.get("do"), query.get("claim") ?? "0"];
+  if (!word && !act) return;
+  await after(Number(query.get("wait") ?? 2600));
+  const words = [...document.querySelectorAll<HTMLElement>(".word, .claim")];
   words.find((other) => other.textContent === word)?.focus();
+  if (["claim", "cover", "test", "without"].includes(act ?? "")) press(`[data-claim="${claim}"]`);
+  await after(100);
+  if (act === "cover") button("Cover this");
+  if (act === "test") button("Test this");
+  if (act === "without") button("Look without");
+  if (act === "strike") button("Strike");
+  if (act === "numbers") press("[data-testid=expert]");
+  const surface = document.querySelector<HTMLElement>("[data-testid=surface]");
+  const frame = surface?.getBoundingClientRect();
+  const point = (type: string, x: number, y: number) =>
+    surface?.dispatchEvent(
+      new PointerEvent(type, {
+        pointerId: 1,
+        bubbles: true,
+        clientX: frame!.left + x * frame!.width,
+        clientY: frame!.top + y * frame!.height,
+      }),
+    );
+  if (act === "spot") [point("pointerdown", 0.25, 0.72), point("pointerup", 0.25, 0.72)];
+  if (act === "box" || act === "about") {
+    point("pointerdown", 0.1, 0.55);
+    point("pointermove", 0.46, 0.86);
+    point("pointerup", 0.46, 0.86);
+  }
+  await after(50);
+  if (act === "about") button("Ask about this");
+  if (act === "search") {
+    const field = document.querySelector<HTMLInputElement>("[data-testid=word-search]")!;
+    field.value = query.get("find") ?? "wheel";
+    field.dispatchEvent(new Event("input", { bubbles: true }));
+    await after(20);
+    field.form?.requestSubmit();
+  }
 }
