@@ -1,6 +1,8 @@
 //! Tests across crates: what no crate can see alone. One package, one binary, nothing to use.
 
 #[cfg(test)]
+mod branches;
+#[cfg(test)]
 mod golden;
 #[cfg(test)]
 mod laws;

@@ -6,11 +6,13 @@
 //!
 //! Shapes: `N` tiles, `T` tokens of a forward, `D` hidden size, `V` vocabulary.
 
+mod branches;
 mod options;
 mod pictures;
 mod sampler;
 mod score;
 
+pub use branches::{Branch, Cell, Told};
 pub use options::{Cancel, GenerateOptions, Timings};
 pub use score::Look;
 

@@ -89,7 +89,11 @@ impl Session {
 }
 
 /// The answer as the chat template writes it after the prompt, with the space before it.
-fn as_said(processor: &Processor, messages: &[Message], answer: &str) -> Result<String, Error> {
+pub(super) fn as_said(
+    processor: &Processor,
+    messages: &[Message],
+    answer: &str,
+) -> Result<String, Error> {
     let mut whole = messages.to_vec();
     whole.push(Message::assistant(answer));
     let n_images = whole.iter().map(Message::n_images).sum();
@@ -104,7 +108,7 @@ fn as_said(processor: &Processor, messages: &[Message], answer: &str) -> Result<
 }
 
 /// The logarithm of the summed probability of `ids` under `logits (V)`.
-fn log_probability(logits: &[f32], ids: &[u32]) -> f32 {
+pub(super) fn log_probability(logits: &[f32], ids: &[u32]) -> f32 {
     let top = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     let sum = |values: &mut dyn Iterator<Item = f32>| -> f64 {
         values.map(|value| f64::from(value - top).exp()).sum()
