@@ -2,6 +2,9 @@
 
 mod getting;
 mod quantization;
+mod trials;
+
+pub(crate) use trials::OnTrial;
 
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{SyncSender, sync_channel};
@@ -14,14 +17,14 @@ use crate::api::{
     ApiError, AppState, AskEvent, AskOptions, AskRequest, Chat, ChatMessage, ChatRole, ImageRef,
     ModelCard, ModelRef, ModelState, Tile,
 };
-use crate::chats::{Chats, conversation, n_answers};
-use crate::engine::{self, Job, Loaded, Question};
+use crate::chats::{Asked, Chats, Kept, Shot, conversation, n_answers};
+use crate::engine::{self, Job, Loaded, Question, Seat};
 use crate::failure::{api_error, failure};
 use crate::library::{Library, LibraryOptions};
 use crate::models;
 use crate::pictures::{Picture, Pictures, png};
 use crate::settings;
-use crate::telling::Teller;
+use crate::telling::{Shown, Teller};
 
 /// Jobs that may wait for the engine.
 const MAX_QUEUE: usize = 8;
@@ -60,6 +63,7 @@ struct Shared {
     library: Library,
     /// Packed weights run on the CPU only.
     can_quantize: bool,
+    trials: trials::Trials,
     /// Stops the measurement that is running.
     measuring: Mutex<Option<Cancel>>,
 }
@@ -103,6 +107,7 @@ impl App {
             n_regenerated: Default::default(),
             settings: options.settings,
             can_quantize,
+            trials: Default::default(),
             measuring: Mutex::default(),
         };
         let app = App { shared: Arc::new(shared) };
@@ -287,6 +292,7 @@ impl App {
     pub fn cancel_all(&self) {
         lock(&self.shared.chats).cancel_all();
         self.shared.library.stop_all();
+        self.stop_trial();
         self.cancel_measuring();
     }
 }
@@ -373,13 +379,26 @@ impl App {
         tiles
     }
 
+    /// The pixels of a picture of a conversation, and where they lie in it.
+    fn shot(&self, shot: &Shot) -> Result<(Arc<RgbImage>, Shown), ApiError> {
+        let image = self.pixels(shot.image)?;
+        let size = image.dimensions();
+        let Some(part) = shot.part else {
+            return Ok((image, Shown { id: shot.image, size, from: (0.0, 0.0) }));
+        };
+        let [x0, y0, x1, y1] = whole_pixels(part, size);
+        let cut = image::imageops::crop_imm(&*image, x0, y0, x1 - x0, y1 - y0).to_image();
+        let from = (x0 as f32, y0 as f32);
+        Ok((Arc::new(cut), Shown { id: shot.image, size, from }))
+    }
+
     fn begin_ask(&self, request: &AskRequest, cancel: Cancel) -> Result<(), ApiError> {
         if request.question.trim().is_empty() {
             let hint = "Type a question about the picture.";
             return Err(failure("no_question", "the question is empty", hint));
         }
         self.wait_until_loaded()?;
-        for &image in &request.images {
+        for image in request.images.iter().copied().chain(request.region.map(|r| r.image)) {
             lock(&self.shared.pictures).get(image)?;
         }
         let question = ChatMessage {
@@ -401,11 +420,11 @@ impl App {
         options: impl Fn(&Loaded) -> GenerateOptions,
         cancel: Cancel,
         on_event: Box<dyn FnMut(AskEvent) -> bool + Send>,
-    ) -> Result<ChatMessage, ApiError> {
+    ) -> Result<Kept, ApiError> {
         let ears = Arc::new(Mutex::new(on_event));
         let result = self.run(chat, options, cancel, ears.clone());
         let (last, result) = match result {
-            Ok((message, event)) => (event, Ok(message)),
+            Ok((kept, event)) => (event, Ok(kept)),
             Err(error) => (AskEvent::Failed(error.clone()), Err(error)),
         };
         (lock(&ears))(last);
@@ -418,18 +437,13 @@ impl App {
         options: impl Fn(&Loaded) -> GenerateOptions,
         cancel: Cancel,
         ears: Arc<Mutex<Box<dyn FnMut(AskEvent) -> bool + Send>>>,
-    ) -> Result<(ChatMessage, AskEvent), ApiError> {
+    ) -> Result<(Kept, AskEvent), ApiError> {
         let loaded = self.loaded().ok_or_else(stopped)?;
         let so_far = self.chat(chat)?;
         let number = n_answers(&so_far);
-        let (messages, ids) = conversation(&so_far);
-        let mut images = Vec::new();
-        let mut shown = Vec::new();
-        for id in ids {
-            let image = self.pixels(id)?;
-            shown.push((id, image.dimensions()));
-            images.push(image);
-        }
+        let Asked { messages, shots, aside } = conversation(&so_far.messages);
+        let shots = shots.iter().map(|shot| self.shot(shot));
+        let (images, shown) = shots.collect::<Result<(Vec<_>, Vec<_>), ApiError>>()?;
         let teller = Arc::new(Mutex::new(Teller::new(shown, loaded.load_ms)));
         let telling = teller.clone();
         let on_event = move |event: Event| {
@@ -438,7 +452,8 @@ impl App {
         };
         let options = options(&loaded);
         let on_event = Box::new(on_event);
-        let question = Question { chat, messages, images, options, cancel, on_event };
+        let seat = Seat { chat, aside };
+        let question = Question { seat, messages, images, options, cancel, on_event };
         let (reply, result) = sync_channel(1);
         self.shared.jobs.send(Job::Ask { question, reply }).map_err(|_| stopped())?;
         let answer: Answer = result.recv().map_err(|_| stopped())??;
@@ -453,7 +468,7 @@ impl App {
             check: None,
             cancelled: matches!(finished, AskEvent::Finished { cancelled: true, .. }),
         };
-        Ok((message, finished))
+        Ok(((message, Arc::new(answer)), finished))
     }
 }
 
@@ -468,6 +483,16 @@ fn with(options: &AskOptions, default: GenerateOptions) -> GenerateOptions {
         seed: options.seed.map_or(default.seed, u64::from),
         evidence: default.evidence,
     }
+}
+
+/// A box in whole pixels inside a picture of `size`, at least one each way.
+pub(crate) fn whole_pixels(bbox: [f32; 4], (width, height): (u32, u32)) -> [u32; 4] {
+    let side = |from: f32, to: f32, size: u32| {
+        let from = (from.max(0.0).floor() as u32).min(size.saturating_sub(1));
+        (from, (to.ceil().max(0.0) as u32).clamp(from + 1, size.max(from + 1)))
+    };
+    let ((x0, x1), (y0, y1)) = (side(bbox[0], bbox[2], width), side(bbox[1], bbox[3], height));
+    [x0, y0, x1, y1]
 }
 
 fn device_name(device: &candle_core::Device) -> String {
