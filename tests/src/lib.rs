@@ -3,6 +3,10 @@
 #[cfg(test)]
 mod branches;
 #[cfg(test)]
+mod claims;
+#[cfg(test)]
+mod evidence;
+#[cfg(test)]
 mod golden;
 #[cfg(test)]
 mod laws;

@@ -13,8 +13,9 @@ use std::rc::Rc;
 use candle_core::{DType, Tensor};
 use image::RgbImage;
 
-use super::score::{as_said, log_probability};
+use super::score::{log_probability, said_tokens};
 use super::{Cancel, GenerateOptions, Run, Session, check_context};
+use crate::explain::certainty;
 use crate::model::attention::MASKED;
 use crate::processor::{ImageSpan, Inputs, Message, Part, Processor, Tiles};
 use crate::{Error, KvCache, Mask, Positions, Probe, Vlm};
@@ -70,8 +71,8 @@ pub(crate) struct Row<'a> {
 }
 
 /// A branch laid out.
-struct Plan {
-    inputs: Rc<Inputs>,
+pub(super) struct Plan {
+    pub inputs: Rc<Inputs>,
     said: Rc<Vec<u32>>,
     /// How many tokens of the prompt are the prefix.
     prefix: usize,
@@ -103,7 +104,7 @@ impl Session {
             if let Some(token) = row.token {
                 told.tokens.push(token);
                 told.logprobs.push(log_probability(row.logits, &[token]));
-                told.entropies.push(entropy(row.logits));
+                told.entropies.push(certainty(row.logits).0);
             }
         })?;
         Ok(told)
@@ -137,7 +138,7 @@ impl Session {
             let work = (group, cancel);
             if group[0].blind && !images.is_empty() {
                 // A session of its own, so that this one keeps its pictures.
-                let mut other = Session::new(self.heads.clone());
+                let mut other = Session::new(self.calibration.clone());
                 other.tell_group((vlm, processor), &[], work, &mut visit)?;
             } else {
                 let told = self.tell_group((vlm, processor), images, work, &mut visit);
@@ -157,7 +158,27 @@ impl Session {
         (group, cancel): (&[Plan], &Cancel),
         visit: &mut dyn FnMut(Row),
     ) -> Result<(), Error> {
-        let (inputs, prefix) = (&group[0].inputs, group[0].prefix);
+        self.read_prefix((vlm, processor), images, &group[0], cancel)?;
+        let mut first = 0;
+        while first < group.len() {
+            cancel.check()?;
+            let n = fitting(&group[first..]);
+            let mut visit = |row: Row| visit(Row { branch: first + row.branch, ..row });
+            self.tell_packed(vlm, &group[first..first + n], &mut Probe::none(), &mut visit)?;
+            first += n;
+        }
+        Ok(())
+    }
+
+    /// Makes the cache begin with the prefix of a branch; what follows it there may stay.
+    pub(super) fn read_prefix(
+        &mut self,
+        (vlm, processor): (&Vlm, &Processor),
+        images: &[RgbImage],
+        plan: &Plan,
+        cancel: &Cancel,
+    ) -> Result<(), Error> {
+        let (inputs, prefix) = (&plan.inputs, plan.prefix);
         let keys = self.pictures.keys(inputs, images);
         let known = self.keys.iter().zip(&keys[..prefix]).take_while(|(old, new)| old == new);
         let known = known.count();
@@ -173,25 +194,18 @@ impl Session {
             let embeds = embeds.narrow(1, 0, prefix - known)?; // (1, T, D)
             let options = &GenerateOptions { evidence: false, ..Default::default() };
             let inputs = Inputs::clone(inputs);
-            let mut run = Run { vlm, processor, options, cancel, inputs, probe: Probe::none() };
+            let mut run = Run::new((vlm, processor), options, cancel, inputs);
             self.prefill(&mut run, embeds, &keys[..prefix])?;
-        }
-        let mut first = 0;
-        while first < group.len() {
-            cancel.check()?;
-            let n = fitting(&group[first..]);
-            let mut visit = |row: Row| visit(Row { branch: first + row.branch, ..row });
-            self.tell_packed(vlm, &group[first..first + n], &mut visit)?;
-            first += n;
         }
         Ok(())
     }
 
     /// One forward pass behind what the cache holds; the cache is left as it was.
-    fn tell_packed(
+    pub(super) fn tell_packed(
         &mut self,
         vlm: &Vlm,
         plans: &[Plan],
+        probe: &mut Probe,
         visit: &mut dyn FnMut(Row),
     ) -> Result<(), Error> {
         let held = self.keys.len();
@@ -212,14 +226,14 @@ impl Session {
         let mask = Mask::Windowed { full: &full, windowed: &windowed };
         let positions = Positions::Ids(&positions);
         let cache = self.cache.get_or_insert_with(KvCache::new);
-        let hidden = vlm.forward(&embeds, &positions, &mask, Some(cache), &mut Probe::none());
+        let hidden = vlm.forward(&embeds, &positions, &mask, Some(cache), probe);
         cache.truncate(held);
         let hidden = hidden?.squeeze(0)?; // (T, D)
         let mut wanted: Vec<(u32, usize, usize)> = Vec::new();
         let mut next = 0;
         for (branch, plan) in plans.iter().enumerate() {
-            let predicts_first = next + plan.inputs.input_ids.len() - plan.prefix - 1;
-            let rows = (0..plan.said.len().max(1)).map(|i| (predicts_first + i, branch, i));
+            let first = next + plan.predicts_first();
+            let rows = (0..plan.said.len().max(1)).map(|i| (first + i, branch, i));
             wanted.extend(rows.map(|(row, branch, i)| (row as u32, branch, i)));
             next += plan.n_rows();
         }
@@ -239,6 +253,11 @@ impl Session {
 impl Plan {
     fn n_rows(&self) -> usize {
         self.inputs.input_ids.len() - self.prefix + self.said.len()
+    }
+
+    /// Which of its rows predicts the first token of the answer.
+    pub fn predicts_first(&self) -> usize {
+        self.inputs.input_ids.len() - self.prefix - 1
     }
 
     /// Those of its rows.
@@ -278,7 +297,7 @@ impl Plan {
 }
 
 /// The branches as tokens.
-fn plans(
+pub(super) fn plans(
     (vlm, processor): (&Vlm, &Processor),
     images: &[RgbImage],
     branches: &[Branch],
@@ -307,10 +326,7 @@ fn plans(
         };
         let said = match last.filter(|(other, _)| other.answer == branch.answer) {
             Some((_, plan)) => Rc::clone(&plan.said),
-            None => {
-                let said = as_said(processor, branch.messages, branch.answer)?;
-                Rc::new(processor.tokenizer.encode(&said)?)
-            }
+            None => Rc::new(said_tokens(processor, branch.messages, branch.answer)?),
         };
         check_context(vlm, &inputs, said.len())?;
         check_hidden(branch, &inputs, blind)?;
@@ -348,7 +364,7 @@ fn without_images(messages: &[Message]) -> Vec<Message> {
     messages
 }
 
-fn cells(spans: &[ImageSpan]) -> Vec<Cell> {
+pub(super) fn cells(spans: &[ImageSpan]) -> Vec<Cell> {
     let of = |span: &ImageSpan| {
         let span = span.clone();
         (0..span.tokens.len()).map(move |i| Cell { image: span.image, bbox: span.pixel_box(i) })
@@ -405,34 +421,4 @@ fn mask(plans: &[Plan], held: usize, window: Option<usize>) -> Vec<f32> {
         first += plan.n_rows();
     }
     mask
-}
-
-/// Of the softmax of `logits`, nats.
-fn entropy(logits: &[f32]) -> f32 {
-    let top = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let (mut sum, mut weighted) = (0f64, 0f64);
-    for logit in logits {
-        let x = f64::from(logit - top);
-        sum += x.exp();
-        weighted += x * x.exp();
-    }
-    (sum.ln() - weighted / sum) as f32
-}
-
-#[cfg(test)]
-mod tests {
-    use super::entropy;
-
-    #[test]
-    fn entropy_is_that_of_the_softmax() {
-        let rows = [
-            (vec![0.0, 0.0], 2f32.ln()),
-            (vec![5.0; 8], 8f32.ln()),
-            (vec![1000.0, 0.0], 0.0),
-            (vec![2f32.ln(), 0.0, 0.0], 1.5 * 2f32.ln()),
-        ];
-        for (logits, expected) in rows {
-            assert!((entropy(&logits) - expected).abs() < 1e-6, "{logits:?}");
-        }
-    }
 }

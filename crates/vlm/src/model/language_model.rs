@@ -261,6 +261,18 @@ impl LanguageModel {
         }
     }
 
+    /// The final norm of states of any layer, `(…, D)`
+    pub(crate) fn normed(&self, hidden: &Tensor) -> Result<Tensor, Error> {
+        Ok(self.norm.forward(hidden)?)
+    }
+
+    /// The head's rows of some words, `(ids, D)`: their products with a state are its logits.
+    pub(crate) fn head_rows(&self, ids: &[u32]) -> Result<Tensor, Error> {
+        let rows = Embedding { weight: self.lm_head.weight.clone() };
+        let ids = Tensor::from_slice(ids, ids.len(), self.lm_head.weight.device())?;
+        Ok(rows.forward(&ids)?)
+    }
+
     /// `(…, D)` → `(…, V)`
     pub(super) fn logits(&self, hidden: &Tensor) -> Result<Tensor, Error> {
         Ok(self.lm_head.forward(hidden)?)
