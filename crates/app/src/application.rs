@@ -2,9 +2,8 @@
 
 mod getting;
 mod quantization;
+mod reliability;
 mod trials;
-
-pub(crate) use trials::OnTrial;
 
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{SyncSender, sync_channel};
@@ -444,7 +443,7 @@ impl App {
         let Asked { messages, shots, aside } = conversation(&so_far.messages);
         let shots = shots.iter().map(|shot| self.shot(shot));
         let (images, shown) = shots.collect::<Result<(Vec<_>, Vec<_>), ApiError>>()?;
-        let teller = Arc::new(Mutex::new(Teller::new(shown, loaded.load_ms)));
+        let teller = Arc::new(Mutex::new(Teller::new(shown, loaded.maps, loaded.load_ms)));
         let telling = teller.clone();
         let on_event = move |event: Event| {
             let event = lock(&telling).event(event);

@@ -13,7 +13,7 @@ use std::time::Instant;
 use candle_core::Device;
 use eval::{Sight, Verdict};
 use image::RgbImage;
-use vlm::explain::EvidenceHeads;
+use vlm::explain::Calibration;
 use vlm::generate::{Answer, Cancel, Event, GenerateOptions, Session};
 use vlm::processor::{Message, Processor};
 use vlm::{Config, Quantization, Vlm};
@@ -33,6 +33,10 @@ pub(crate) struct Loaded {
     pub processor: Arc<Processor>,
     pub card: ModelCard,
     pub recommended: GenerateOptions,
+    /// How its evidence is read.
+    pub calibration: Arc<Calibration>,
+    /// Whether regions may be shown that no test has confirmed.
+    pub maps: bool,
     pub load_ms: f32,
 }
 
@@ -110,7 +114,8 @@ pub(crate) struct Engine {
 pub(crate) struct Model {
     pub vlm: Vlm,
     pub processor: Arc<Processor>,
-    pub heads: EvidenceHeads,
+    /// How its evidence is read.
+    pub calibration: Calibration,
     sight: Sight,
 }
 
@@ -124,6 +129,8 @@ impl Engine {
             processor: model.processor.clone(),
             card,
             recommended: GenerateOptions::recommended(&model.vlm.config.generation),
+            calibration: Arc::new(model.calibration.clone()),
+            maps: true,
             load_ms,
         };
         self.sessions.clear();
@@ -182,7 +189,7 @@ impl Model {
 
     /// A conversation that nothing was said in.
     pub fn session(&self) -> Session {
-        Session::new(self.heads.clone())
+        Session::new(self.calibration.clone())
     }
 
     /// An error for pictures before a model that does not see.
@@ -216,20 +223,20 @@ fn read(
     let begun = Instant::now();
     let load = || {
         let config = Config::load(folder)?;
-        let heads = EvidenceHeads::load(folder, &config)?;
+        let calibration = Calibration::load(folder, &config)?;
         let processor = Processor::load(folder, &config)?;
         let cache = vlm::cache_folder();
         let vlm = Vlm::load_quantized(folder, device, how, cache.as_deref())?;
-        Ok((vlm, processor, heads))
+        Ok((vlm, processor, calibration))
     };
-    let (vlm, processor, heads) = load().map_err(|error: vlm::Error| api_error(&error))?;
+    let (vlm, processor, calibration) = load().map_err(|error: vlm::Error| api_error(&error))?;
     let load_ms = begun.elapsed().as_secs_f32() * 1000.0;
     let held = format!("{} {}", how.name(), vlm::device::name(device));
-    let check = || eval::sight::check((&vlm, &processor), &heads, &Cancel::new());
+    let check = || eval::sight::check((&vlm, &processor), &calibration.heads, &Cancel::new());
     let sight = eval::sight::known_or_check(folder, &held, check).map_err(|error| match error {
         eval::Error::Vlm(error) => api_error(&error),
         error => failure("sight", error.to_string(), "Open the model again."),
     })?;
-    let card = crate::card::card(folder, (&vlm.config, &heads), (how, &sight));
-    Ok((Model { vlm, processor: Arc::new(processor), heads, sight }, card, load_ms))
+    let card = crate::card::card(folder, (&vlm.config, &calibration), (how, &sight));
+    Ok((Model { vlm, processor: Arc::new(processor), calibration, sight }, card, load_ms))
 }

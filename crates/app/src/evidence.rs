@@ -11,10 +11,9 @@ mod strike;
 mod subject;
 mod trial;
 
-pub(crate) use check::{Worth, check, kind_of, state_of};
+pub(crate) use check::{Counted, Worth, check};
 pub(crate) use numbers::{expert, raw_map};
-pub(crate) use phrase::percent;
-pub(crate) use report::{Facts, html, json};
+pub(crate) use report::{Facts, PictureFacts, html, json};
 pub(crate) use search::search;
 pub(crate) use subject::Subject;
 pub(crate) use trial::{OnTrial, cover, spot, test, without};

@@ -20,6 +20,8 @@ pub(crate) struct Shown {
 pub(crate) struct Teller {
     pub shown: Vec<Shown>,
     pub load_ms: f32,
+    /// Whether regions may be shown that no test has confirmed.
+    maps: bool,
     text: String,
     n_tokens: u32,
     /// The words so far, the latest of each number.
@@ -27,8 +29,8 @@ pub(crate) struct Teller {
 }
 
 impl Teller {
-    pub fn new(shown: Vec<Shown>, load_ms: f32) -> Teller {
-        Teller { shown, load_ms, text: String::new(), n_tokens: 0, words: Vec::new() }
+    pub fn new(shown: Vec<Shown>, maps: bool, load_ms: f32) -> Teller {
+        Teller { shown, load_ms, maps, text: String::new(), n_tokens: 0, words: Vec::new() }
     }
 
     pub fn event(&mut self, event: Event) -> AskEvent {
@@ -87,13 +89,13 @@ impl Teller {
             start,
             end: start + word.text.encode_utf16().count() as u32,
             evidence: word.evidence.as_ref().and_then(|e| self.evidence(e)),
-            probability: None,
+            probability: word.probability,
         }
     }
 
     /// In pixels of the picture that is shown, cut at its edges.
     fn evidence(&self, evidence: &Evidence) -> Option<EvidenceView> {
-        self.shown.get(evidence.image).map(|&shown| seen_in(shown, evidence))
+        self.shown.get(evidence.image).filter(|_| self.maps).map(|&shown| seen_in(shown, evidence))
     }
 }
 

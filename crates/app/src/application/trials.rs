@@ -111,12 +111,7 @@ impl App {
     }
 
     /// Where a picture reads as a word.
-    pub fn search_word(
-        &self,
-        chat: u32,
-        image: u32,
-        query: &str,
-    ) -> Result<WordSearch, ApiError> {
+    pub fn search_word(&self, chat: u32, image: u32, query: &str) -> Result<WordSearch, ApiError> {
         let asked = conversation(&self.chat(chat)?.messages);
         let known = asked.shots.iter().position(|shot| shot.image == image);
         let known = known.filter(|_| !asked.aside);
@@ -142,10 +137,7 @@ impl App {
     /// The raw numbers of an answer.
     pub fn expert(&self, answer: AnswerRef) -> Result<ExpertView, ApiError> {
         let subject = self.subject(answer)?;
-        self.try_it(
-            |_| true,
-            move |engine, cancel, _| evidence::expert(engine, &subject, cancel),
-        )
+        self.try_it(|_| true, move |engine, cancel, _| evidence::expert(engine, &subject, cancel))
     }
 
     /// The raw attention behind one word.

@@ -25,8 +25,7 @@ pub(crate) fn check(
     let claims = explain::claims(&subject.question, &answer.text, &answer.words);
     let (checked, worth) = engine.seeing(subject.seat, |model, session| {
         let asked = (subject.messages.as_slice(), images.as_slice());
-        let checked =
-            explain::check(session, model.both(), asked, (answer, &claims), cancel);
+        let checked = explain::check(session, model.both(), asked, (answer, &claims), cancel);
         let checked = checked.map_err(|error| api_error(&error))?;
         Ok((checked, Worth::of(&model.calibration.reliability)))
     })?;
@@ -55,7 +54,10 @@ fn claim(subject: &Subject, index: usize, checked: &Checked, worth: &Worth) -> C
         with: *with,
         without: *without,
         trusted: worth.beats_chance(kind, state),
-        words: says(evidence.as_ref(), *probability),
+        words: match subject.maps {
+            true => says(evidence.as_ref(), *probability),
+            false => format!("regions are shown once tested; {} sure", percent(*probability)),
+        },
         evidence,
         tested: None,
     }

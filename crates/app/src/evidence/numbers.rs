@@ -1,7 +1,7 @@
 //! The raw numbers of an answer: log-probabilities, entropies, where attention goes by layer and
 //! head. Shown as they are, explained by nobody.
 
-use vlm::explain::{Calibration, EvidenceHeads, Evidence, Heatmap, Word, place};
+use vlm::explain::{Calibration, Evidence, EvidenceHeads, Heatmap, Word, place};
 use vlm::generate::{Cancel, Cell, Features, Session};
 
 use crate::api::{ApiError, ExpertView, HeatmapView, MapRequest, RawMap, WordNumbers};
@@ -30,7 +30,7 @@ pub(crate) fn expert(
     subject.sees()?;
     let images = subject.pixels();
     engine.seeing(subject.seat, |model, session| {
-        let look = || {
+        let mut look = || {
             let asked = (subject.messages.as_slice(), images.as_slice());
             let said = subject.answer.text.trim();
             let told = blinded(model, session, (subject, &images), cancel)?;
@@ -108,13 +108,13 @@ pub(crate) fn raw_map(
         if !request.sinks {
             shares.iter_mut().zip(&sinks).filter(|(_, sink)| **sink).for_each(|(s, _)| *s = 0.0);
         }
-        let maps = (0..images.len()).filter_map(|image| {
-            Some((image, grid(&features.cells, &shares, image)?))
-        });
-        let (image, map) = maps.max_by(|a, b| a.1.mass().total_cmp(&b.1.mass())).ok_or_else(|| {
-            let message = "this model's pictures have no places to look at";
-            failure("no_map", message, "Choose another model.")
-        })?;
+        let maps = (0..images.len())
+            .filter_map(|image| Some((image, grid(&features.cells, &shares, image)?)));
+        let (image, map) =
+            maps.max_by(|a, b| a.1.mass().total_cmp(&b.1.mass())).ok_or_else(|| {
+                let message = "this model's pictures have no places to look at";
+                failure("no_map", message, "Choose another model.")
+            })?;
         let mass = |head: usize| attention.row(token, head).iter().sum();
         Ok(RawMap {
             words: says(subject, image, &map),
@@ -193,9 +193,8 @@ fn grid(cells: &[Cell], shares: &[f32], image: usize) -> Option<Heatmap> {
         source = [source[0].min(*x0), source[1].min(*y0), source[2].max(*x1), source[3].max(*y1)];
         (w, h) = (w.min(x1 - x0), h.min(y1 - y0));
     }
-    let side = |length: f32, cell: f32| {
-        ((length / cell.max(1e-3)).round() as usize).clamp(1, MAX_SIDE)
-    };
+    let side =
+        |length: f32, cell: f32| ((length / cell.max(1e-3)).round() as usize).clamp(1, MAX_SIDE);
     let (rows, cols) = (side(source[3] - source[1], h), side(source[2] - source[0], w));
     let mut map = Heatmap { rows, cols, values: vec![0.0; rows * cols], source };
     for (bbox, share) in boxes {
@@ -211,13 +210,8 @@ fn grid(cells: &[Cell], shares: &[f32], image: usize) -> Option<Heatmap> {
 }
 
 fn view(subject: &Subject, image: usize, map: &Heatmap) -> HeatmapView {
-    let evidence = Evidence {
-        image,
-        bbox: map.source,
-        score: 0.0,
-        peak: (0.0, 0.0),
-        heatmap: map.clone(),
-    };
+    let evidence =
+        Evidence { image, bbox: map.source, score: 0.0, peak: (0.0, 0.0), heatmap: map.clone() };
     seen_in(subject.shown[image], &evidence).heatmap
 }
 

@@ -63,7 +63,8 @@ small{color:#777}";
 
 /// The page.
 pub(crate) fn html(facts: &Facts) -> String {
-    let mut page = String::from("<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">");
+    let mut page =
+        String::from("<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">");
     let title = escaped(&facts.question);
     let _ = write!(page, "<title>{title}</title><style>{STYLE}");
     for picture in &facts.pictures {
@@ -193,8 +194,9 @@ fn numbers(page: &mut String, facts: &Facts) {
 
 fn reliability(page: &mut String, facts: &Facts) {
     let all = facts.marks.iter().filter(|mark| mark.kind.is_none());
-    let lines: Vec<String> =
-        all.map(|mark| format!("<li>{}: {}</li>", label(mark.state), escaped(&mark.words))).collect();
+    let lines: Vec<String> = all
+        .map(|mark| format!("<li>{}: {}</li>", label(mark.state), escaped(&mark.words)))
+        .collect();
     if !lines.is_empty() {
         let _ = write!(page, "<h2>What these marks are worth</h2><ul>{}</ul>", lines.concat());
     }
@@ -243,7 +245,9 @@ mod tests {
 
     #[test]
     fn bytes_are_written_as_the_standard_says() {
-        for (bytes, text) in [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foob", "Zm9vYg==")] {
+        for (bytes, text) in
+            [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foob", "Zm9vYg==")]
+        {
             assert_eq!(base64(bytes.as_bytes()), text);
         }
     }

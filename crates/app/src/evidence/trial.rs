@@ -8,8 +8,8 @@ use vlm::generate::{Branch, Cancel, Cell, Event, GenerateOptions, Session, Told}
 use vlm::processor::{Message, Part};
 
 use crate::api::{
-    ApiError, ClaimView, CoverView, Region, Said, SpotView, TestView, TrialEvent,
-    WithoutView, WordRegion, WordShift, WordWeight,
+    ApiError, ClaimView, CoverView, Region, Said, SpotView, TestView, TrialEvent, WithoutView,
+    WordRegion, WordShift, WordWeight,
 };
 use crate::engine::{Engine, Model};
 use crate::failure::api_error;
@@ -98,7 +98,7 @@ pub(crate) fn without(
     subject.sees()?;
     let images = subject.pixels();
     engine.seeing(subject.seat, |model, session| {
-        let look = || {
+        let mut look = || {
             let told = blinded(model, session, (subject, &images), cancel)?;
             Ok((shifts(model, subject, &told)?, blind_answer(model, subject, (cancel, on))?))
         };
@@ -123,7 +123,7 @@ pub(crate) fn spot(
     let around = [x - reach, y - reach, x + reach, y + reach];
     let asked = (subject.messages.as_slice(), images.as_slice());
     let (drops, cells) = engine.seeing(subject.seat, |model, session| {
-        let look = || {
+        let mut look = || {
             let spot = (&*subject.answer, picture, around);
             let drops = explain::spot(session, model.both(), asked, spot, cancel)?;
             Ok((drops, Session::image_cells(&model.processor, asked)?))
@@ -132,9 +132,8 @@ pub(crate) fn spot(
     })?;
     let hidden = cells.iter().filter(|cell| cell.image == picture);
     let hidden = hidden.filter_map(|cell: &Cell| cell.bbox.filter(|b| overlap(*b, around)));
-    let hull = hidden.reduce(|a, b| {
-        [a[0].min(b[0]), a[1].min(b[1]), a[2].max(b[2]), a[3].max(b[3])]
-    });
+    let hull =
+        hidden.reduce(|a, b| [a[0].min(b[0]), a[1].min(b[1]), a[2].max(b[2]), a[3].max(b[3])]);
     let [x0, y0, x1, y1] = hull.unwrap_or(around);
     let (w, h) = (width as f32, height as f32);
     let bbox = [x0.clamp(0.0, w), y0.clamp(0.0, h), x1.clamp(0.0, w), y1.clamp(0.0, h)];
@@ -216,8 +215,7 @@ fn blind_answer(
         message.content.retain(|part| *part != Part::Image);
     }
     let max_new_tokens = 2 * subject.answer.steps.len() + 16;
-    let options =
-        GenerateOptions { max_new_tokens, evidence: false, ..GenerateOptions::default() };
+    let options = GenerateOptions { max_new_tokens, evidence: false, ..GenerateOptions::default() };
     let mut text = String::new();
     let mut hear = |event: Event| {
         if let Event::Step(step) = event {
