@@ -130,7 +130,7 @@ impl Engine {
             card,
             recommended: GenerateOptions::recommended(&model.vlm.config.generation),
             calibration: Arc::new(model.calibration.clone()),
-            maps: true,
+            maps: eval::evidence::kept(folder).is_none_or(|report| report.maps_are_evidence),
             load_ms,
         };
         self.sessions.clear();
@@ -223,20 +223,24 @@ fn read(
     let begun = Instant::now();
     let load = || {
         let config = Config::load(folder)?;
-        let calibration = Calibration::load(folder, &config)?;
+        let calibration = eval::calibration(folder, &config, how)?;
         let processor = Processor::load(folder, &config)?;
         let cache = vlm::cache_folder();
         let vlm = Vlm::load_quantized(folder, device, how, cache.as_deref())?;
         Ok((vlm, processor, calibration))
     };
-    let (vlm, processor, calibration) = load().map_err(|error: vlm::Error| api_error(&error))?;
+    let (vlm, processor, calibration) = load().map_err(eval_error)?;
     let load_ms = begun.elapsed().as_secs_f32() * 1000.0;
     let held = format!("{} {}", how.name(), vlm::device::name(device));
     let check = || eval::sight::check((&vlm, &processor), &calibration.heads, &Cancel::new());
-    let sight = eval::sight::known_or_check(folder, &held, check).map_err(|error| match error {
-        eval::Error::Vlm(error) => api_error(&error),
-        error => failure("sight", error.to_string(), "Open the model again."),
-    })?;
+    let sight = eval::sight::known_or_check(folder, &held, check).map_err(eval_error)?;
     let card = crate::card::card(folder, (&vlm.config, &calibration), (how, &sight));
     Ok((Model { vlm, processor: Arc::new(processor), calibration, sight }, card, load_ms))
+}
+
+fn eval_error(error: eval::Error) -> ApiError {
+    match error {
+        eval::Error::Vlm(error) => api_error(&error),
+        error => failure("sight", error.to_string(), "Open the model again."),
+    }
 }
