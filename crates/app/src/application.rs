@@ -3,6 +3,7 @@
 mod getting;
 mod quantization;
 mod reliability;
+mod shots;
 mod trials;
 
 use std::path::{Path, PathBuf};
@@ -16,14 +17,14 @@ use crate::api::{
     ApiError, AppState, AskEvent, AskOptions, AskRequest, Chat, ChatMessage, ChatRole, ImageRef,
     ModelCard, ModelRef, ModelState, Tile,
 };
-use crate::chats::{Asked, Chats, Kept, Shot, conversation, n_answers};
+use crate::chats::{Asked, Chats, Kept, conversation, n_answers};
 use crate::engine::{self, Job, Loaded, Question, Seat};
 use crate::failure::{api_error, failure};
 use crate::library::{Library, LibraryOptions};
 use crate::models;
 use crate::pictures::{Picture, Pictures, png};
 use crate::settings;
-use crate::telling::{Shown, Teller};
+use crate::telling::Teller;
 
 /// Jobs that may wait for the engine.
 const MAX_QUEUE: usize = 8;
@@ -378,19 +379,6 @@ impl App {
         tiles
     }
 
-    /// The pixels of a picture of a conversation, and where they lie in it.
-    fn shot(&self, shot: &Shot) -> Result<(Arc<RgbImage>, Shown), ApiError> {
-        let image = self.pixels(shot.image)?;
-        let size = image.dimensions();
-        let Some(part) = shot.part else {
-            return Ok((image, Shown { id: shot.image, size, from: (0.0, 0.0) }));
-        };
-        let [x0, y0, x1, y1] = whole_pixels(part, size);
-        let cut = image::imageops::crop_imm(&*image, x0, y0, x1 - x0, y1 - y0).to_image();
-        let from = (x0 as f32, y0 as f32);
-        Ok((Arc::new(cut), Shown { id: shot.image, size, from }))
-    }
-
     fn begin_ask(&self, request: &AskRequest, cancel: Cancel) -> Result<(), ApiError> {
         if request.question.trim().is_empty() {
             let hint = "Type a question about the picture.";
@@ -482,16 +470,6 @@ fn with(options: &AskOptions, default: GenerateOptions) -> GenerateOptions {
         seed: options.seed.map_or(default.seed, u64::from),
         evidence: default.evidence,
     }
-}
-
-/// A box in whole pixels inside a picture of `size`, at least one each way.
-pub(crate) fn whole_pixels(bbox: [f32; 4], (width, height): (u32, u32)) -> [u32; 4] {
-    let side = |from: f32, to: f32, size: u32| {
-        let from = (from.max(0.0).floor() as u32).min(size.saturating_sub(1));
-        (from, (to.ceil().max(0.0) as u32).clamp(from + 1, size.max(from + 1)))
-    };
-    let ((x0, x1), (y0, y1)) = (side(bbox[0], bbox[2], width), side(bbox[1], bbox[3], height));
-    [x0, y0, x1, y1]
 }
 
 fn device_name(device: &candle_core::Device) -> String {

@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use app::api::{
-    AnswerRef, AskEvent, AskOptions, AskRequest, CheckView, ClaimView, EvidenceView, Timings, Word,
+    AnswerRef, AskEvent, AskOptions, AskRequest, CheckView, ClaimView, EvidenceView, ExportFormat,
+    Timings, Word,
 };
 use app::{App, OpenOptions};
 use serde_json::{Value, json};
@@ -45,6 +46,9 @@ pub struct Ask {
     /// Draw the pictures with the regions the answer rests on.
     #[arg(long, value_name = "FILE.png")]
     evidence: Option<PathBuf>,
+    /// Write the answer with its evidence as one page for any browser, or as JSON.
+    #[arg(long, value_name = "FILE.html|FILE.json", value_parser = report)]
+    report: Option<PathBuf>,
     /// auto, cpu, cuda or metal.
     #[arg(long, default_value = "auto")]
     device: String,
@@ -93,14 +97,19 @@ impl Ask {
         if !self.json {
             print("\n")?;
         }
-        let shows = self.json || self.evidence.is_some();
+        let shows = self.json || self.evidence.is_some() || self.report.is_some();
         let calibrated = app.reliability()?.calibrated;
+        let answer = AnswerRef { chat, answer: 0 };
         let check = (shows && calibrated && !images.is_empty() && !text.is_empty())
-            .then(|| app.check(AnswerRef { chat, answer: 0 }))
+            .then(|| app.check(answer))
             .transpose()?;
         if self.json {
             let facts = heard.json(&text, (&card.name, calibrated), &images, check.as_ref());
             print(&format!("{facts}\n"))?;
+        }
+        if let Some(path) = &self.report {
+            app.export(answer, format_of(path), path)?;
+            eprintln!("report: {}", path.display());
         }
         let claims = check.map(|check| check.claims).unwrap_or_default();
         self.draw_evidence(&app, &images, (&text, &items(&claims, &heard.words)))
@@ -270,6 +279,20 @@ fn items(claims: &[ClaimView], words: &[Word]) -> Vec<Item> {
     let trusted = claims.iter().filter(|claim| claim.trusted).map(claim);
     let claims: Vec<Item> = trusted.collect();
     if claims.is_empty() { words.iter().map(word).collect() } else { claims }
+}
+
+fn report(text: &str) -> Result<PathBuf, String> {
+    match text.ends_with(".html") || text.ends_with(".json") {
+        true => Ok(PathBuf::from(text)),
+        false => Err("give a file that ends in .html or .json".into()),
+    }
+}
+
+fn format_of(path: &Path) -> ExportFormat {
+    match path.extension().is_some_and(|ending| ending == "json") {
+        true => ExportFormat::Json,
+        false => ExportFormat::Html,
+    }
 }
 
 fn temperature(text: &str) -> Result<f32, String> {
