@@ -8,12 +8,13 @@ use image::RgbImage;
 use scenes::{Qa, QaKind, Scene};
 use vlm::generate::Answer;
 
+use super::facts;
 use super::faithfulness::{N_STEPS, gap, spearman, steps, strongest_first};
 use super::localisation::covered;
 use super::pixels;
 use super::witness::{Witness, WordMap, strongest};
+use crate::Error;
 use crate::metric::SplitMix;
-use crate::{Error, ask};
 
 /// The share of the picture that is removed to see whether an answer flips.
 const REMOVED: f32 = 0.125;
@@ -53,7 +54,8 @@ impl Case<'_> {
     /// The first content word that rests on something, where the answer is right.
     pub fn of<'a>(scene: &'a Scene, qa: &'a Qa, answer: &'a Answer) -> Option<Case<'a>> {
         let bytes = 0..answer.text.len();
-        let word = strongest(&answer.words, &bytes).filter(|_| ask::is_right(qa, &answer.text))?;
+        let word =
+            strongest(&answer.words, &bytes).filter(|_| facts::is_right(qa, &answer.text))?;
         Some(Case { scene, qa, answer, word: word.index })
     }
 
@@ -61,7 +63,7 @@ impl Case<'_> {
     pub fn flips(&self, witness: &mut Witness, parts: &[[f32; 4]]) -> Result<bool, Error> {
         let picture = pixels::covered(&self.scene.image, parts.iter().copied());
         let again = witness.answer(&picture, &self.qa.question, false)?;
-        Ok(!ask::is_right(self.qa, &again.text))
+        Ok(!facts::is_right(self.qa, &again.text))
     }
 
     /// The strongest part of the map, as much as is removed.

@@ -5,7 +5,7 @@
 use image::RgbImage;
 use vlm::explain::{
     Calibration, Checked, Evidence, KnockOut, Subject, WORD_FEATURES, Watch, Word, check, claims,
-    knock_out,
+    is_content_word, knock_out,
 };
 use vlm::generate::{Answer, Branch, Cancel, Features, GenerateOptions, Session, Stop, Told};
 use vlm::processor::Message;
@@ -186,11 +186,12 @@ impl WordMap {
     }
 }
 
-/// The word with the strongest evidence among those in these bytes.
+/// The content word with the strongest evidence among those in these bytes.
 pub(crate) fn strongest<'a>(words: &'a [Word], bytes: &std::ops::Range<usize>) -> Option<&'a Word> {
     let score = |word: &&Word| word.evidence.as_ref().map_or(-1.0, |evidence| evidence.score);
     let inside = words.iter().filter(|word| touches(&word.bytes, bytes));
-    inside.max_by(|a, b| score(a).total_cmp(&score(b)))
+    let content = inside.filter(|word| is_content_word(&word.text));
+    content.max_by(|a, b| score(a).total_cmp(&score(b)))
 }
 
 /// Whether two ranges share a byte.

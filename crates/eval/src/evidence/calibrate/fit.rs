@@ -20,6 +20,8 @@ const MOST_UNSUPPORTED: f32 = 0.5;
 const SEEN_FROM: f32 = 0.9;
 /// Below this it is unsupported where nothing else is known.
 const UNSUPPORTED_BELOW: f32 = 0.3;
+/// Of the words whose region is right, so many keep it.
+const LEAST_KEPT: f64 = 0.97;
 /// Fewer rows of its own than this are no ground for a curve.
 const LEAST_OWN: usize = 40;
 
@@ -56,7 +58,8 @@ pub(super) fn set_threshold(detector: &mut Detector, claims: &[Row]) {
 }
 
 /// How the peak of a map becomes the probability that the region is right, and from where on a
-/// word has one: where words that rest on something are told best from those that do not.
+/// word has one: where words that rest on something are told best from those that do not, and
+/// nearly all of the former keep theirs.
 pub(super) fn score_regions(map: &mut MapWeights, words: &[Row]) {
     let right: Vec<(f32, bool)> =
         words.iter().filter_map(|row| Some((row.peak?, row.points?))).collect();
@@ -75,7 +78,8 @@ pub(super) fn score_regions(map: &mut MapWeights, words: &[Row]) {
     };
     let gain = |threshold: f32| above(&rests, threshold) - above(&does_not, threshold);
     let candidates = (0..100).map(|percent| percent as f32 / 100.0);
-    let best = candidates.max_by(|a, b| gain(*a).total_cmp(&gain(*b)));
+    let keeps = |threshold: &f32| above(&rests, *threshold) >= LEAST_KEPT;
+    let best = candidates.filter(keeps).max_by(|a, b| gain(*a).total_cmp(&gain(*b)));
     map.threshold = best.unwrap_or(0.0);
     map.score = Some(curve);
 }
