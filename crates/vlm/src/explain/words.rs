@@ -195,8 +195,8 @@ impl WordFinder {
         Some(region(image, map, &strength, false))
     }
 
-    /// The region of a calibrated map. Where attention follows outlines, the region still does,
-    /// among the patches that the map finds likely.
+    /// The region of a calibrated map. Where attention follows outlines, the region still does:
+    /// how much of a cell is covered is not how likely it is.
     fn mapped(
         &self,
         row: &[f32],
@@ -217,10 +217,7 @@ impl WordFinder {
         let outlined = self.calibration.heads.outlined;
         let strength = match outlined {
             false => map.values.clone(),
-            true => {
-                let attention = Heatmap::new(row, spans, image)?.values;
-                map.values.iter().zip(attention).map(|(p, share)| p * share).collect()
-            }
+            true => Heatmap::new(row, spans, image)?.values,
         };
         Some(Evidence { score, ..region(image, map, &strength, outlined) })
     }
