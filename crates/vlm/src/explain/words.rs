@@ -175,8 +175,7 @@ impl WordFinder {
         Some(region(image, map, &strength, false))
     }
 
-    /// The region of a calibrated map. Where attention follows outlines, the region still does,
-    /// among the patches that the map finds likely.
+    /// The region of a calibrated map. Where attention follows outlines, the region still does.
     fn mapped(
         &self,
         row: &[f32],
@@ -195,12 +194,10 @@ impl WordFinder {
         positions.zip(logits).for_each(|(position, logit)| values[position] = sigmoid(logit));
         let (image, map) = strongest(spans, |image| Heatmap::mean(&values, spans, image))?;
         let outlined = self.calibration.heads.outlined;
+        // Weighed with the probabilities, outer cells would count for less than they are covered.
         let strength = match outlined {
             false => map.values.clone(),
-            true => {
-                let attention = Heatmap::new(row, spans, image)?.values;
-                map.values.iter().zip(attention).map(|(p, share)| p * share).collect()
-            }
+            true => Heatmap::new(row, spans, image)?.values,
         };
         Some(Evidence { score, ..region(image, map, &strength, outlined) })
     }
