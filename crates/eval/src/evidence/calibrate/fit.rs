@@ -21,7 +21,7 @@ const SEEN_FROM: f32 = 0.9;
 /// Below this it is unsupported where nothing else is known.
 const UNSUPPORTED_BELOW: f32 = 0.3;
 /// Of the words whose region is right, so many keep it.
-const LEAST_KEPT: f64 = 0.97;
+const LEAST_KEPT: f64 = 0.99;
 /// Fewer rows of its own than this are no ground for a curve.
 const LEAST_OWN: usize = 40;
 
