@@ -21,7 +21,7 @@ use scenes::{Colour, Mix, Options, Scene, SceneKind, class_named, classes};
 use serde::{Deserialize, Serialize};
 use vlm::Vlm;
 use vlm::explain::EvidenceHeads;
-use vlm::generate::{Cancel, Session};
+use vlm::generate::{Branch, Cancel, Session};
 use vlm::processor::{Message, Processor};
 
 use crate::{Error, stored};
@@ -307,18 +307,25 @@ impl Eyes<'_> {
         seen.tokens = look.n_tokens;
         seen.embeds.push(look.embeds);
 
-        let all = THINGS.each_ref();
-        let named = all.map(|thing| format!("{}.", capital(&thing.phrase())));
-        seen.named.brief.push(self.likelihoods(picture, what, &named)?);
-        let named = all.map(|thing| format!("The picture shows {}.", thing.phrase()));
-        seen.named.long.push(self.likelihoods(picture, what, &named)?);
-
-        let asked = format!("What colour is the {name}?");
-        let coloured = all.map(|thing| format!("{}.", capital(thing.colour.name())));
-        seen.coloured.brief.push(self.likelihoods(picture, &asked, &coloured)?);
-        let coloured = all.map(|thing| format!("The {name} is {}.", thing.colour.name()));
-        seen.coloured.long.push(self.likelihoods(picture, &asked, &coloured)?);
-
+        let (all, colour) = (THINGS.each_ref(), format!("What colour is the {name}?"));
+        let asked: [(&str, [String; 4]); 4] = [
+            (what, all.map(|thing| format!("{}.", capital(&thing.phrase())))),
+            (what, all.map(|thing| format!("The picture shows {}.", thing.phrase()))),
+            (&colour, all.map(|thing| format!("{}.", capital(thing.colour.name())))),
+            (&colour, all.map(|thing| format!("The {name} is {}.", thing.colour.name()))),
+        ];
+        let pairs = asked.iter().flat_map(|(asked, answers)| answers.iter().map(|a| (*asked, a)));
+        let pairs: Vec<(&str, &str)> = pairs.map(|(asked, a)| (asked, a.as_str())).collect();
+        let said = self.likelihoods(picture, &pairs)?;
+        let rows = [
+            &mut seen.named.brief,
+            &mut seen.named.long,
+            &mut seen.coloured.brief,
+            &mut seen.coloured.long,
+        ];
+        for (rows, said) in rows.into_iter().zip(said.chunks(THINGS.len())) {
+            rows.push(said.to_vec());
+        }
         seen.yes = self.yes(i, picture)?;
         Ok(())
     }
@@ -326,25 +333,31 @@ impl Eyes<'_> {
     /// How much likelier yes is than no when asked for the `i`-th thing.
     fn yes(&mut self, i: usize, picture: &RgbImage) -> Result<f32, Error> {
         let asked = format!("Is there {} in the picture?", THINGS[i].with_article());
-        let said = self.likelihoods(picture, &asked, &["Yes.", "No."].map(String::from))?;
+        let said = self.likelihoods(picture, &[(&asked, "Yes."), (&asked, "No.")])?;
         Ok(said[0].sum - said[1].sum)
     }
 
+    /// Of each answer to its question, all in one pass behind the picture.
     fn likelihoods(
         &mut self,
         picture: &RgbImage,
-        asked: &str,
-        answers: &[String],
+        asked: &[(&str, &str)],
     ) -> Result<Vec<Said>, Error> {
-        let messages = [Message::user(1, asked)];
-        let shown = (messages.as_slice(), std::slice::from_ref(picture));
-        let likelihood = |answer: &String| {
-            let model = (self.vlm, self.processor);
-            let said = self.session.score(model, shown, answer, self.cancel)?;
-            let sum: f32 = said.iter().sum();
-            Ok(Said { sum, mean: sum / said.len().max(1) as f32 })
-        };
-        answers.iter().map(likelihood).collect()
+        let messages: Vec<[Message; 1]> =
+            asked.iter().map(|(asked, _)| [Message::user(1, *asked)]).collect();
+        let branches: Vec<Branch> = messages
+            .iter()
+            .zip(asked)
+            .map(|(messages, (_, answer))| Branch { messages, answer, hidden: Vec::new() })
+            .collect();
+        let model = (self.vlm, self.processor);
+        let told =
+            self.session.tell(model, std::slice::from_ref(picture), &branches, self.cancel)?;
+        let said = told.iter().map(|told| {
+            let sum: f32 = told.logprobs.iter().sum();
+            Said { sum, mean: sum / told.logprobs.len().max(1) as f32 }
+        });
+        Ok(said.collect())
     }
 }
 

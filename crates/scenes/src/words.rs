@@ -2,22 +2,50 @@
 
 use crate::compose::{Options, scene};
 use crate::question::questions;
+use crate::scene::Scene;
 
-/// Questions and answers of `n_scenes` scenes, one string each.
-pub fn caption_vocabulary(n_scenes: u64) -> Vec<String> {
+/// Questions and answers of `n_scenes` scenes, one string each; with what is printed in them, or
+/// with an "x" in the place of each printed word.
+pub fn caption_vocabulary(n_scenes: u64, printed: bool) -> Vec<String> {
     let options = Options { size: 64, ..Options::default() };
     let mut out = Vec::new();
     for seed in 0..n_scenes {
         // Any seed will do; these lie far from those that train and measure.
         let scene = scene(seed + (1 << 60), &options);
         for qa in questions(&scene, seed) {
-            out.push(qa.question);
-            out.push(qa.answer);
+            out.extend([qa.question, qa.answer].map(|text| match printed {
+                true => text,
+                false => without_printed(&scene, &text),
+            }));
         }
     }
     for class in crate::classes() {
         out.push(class.with_article(None));
         out.push(class.plural.to_string());
     }
+    out.extend([crate::UNSEEN, crate::STRANGE].map(String::from));
     out
+}
+
+fn without_printed(scene: &Scene, text: &str) -> String {
+    let is_printed = |word: &str| scene.texts.iter().any(|printed| printed.text == word);
+    let hidden = |word: &str| {
+        let bare = word.trim_end_matches(['.', '?', ',']);
+        if is_printed(bare) { word.replacen(bare, "x", 1) } else { word.to_string() }
+    };
+    text.split(' ').map(hidden).collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn printed_words_can_be_left_out() {
+        let (with, without) = (caption_vocabulary(200, true), caption_vocabulary(200, false));
+        assert_eq!(with.len(), without.len());
+        let says = |texts: &[String], word: &str| texts.iter().any(|t| t.contains(word));
+        assert!(says(&with, "RECEIPT") || says(&with, "OPEN") || says(&with, "milk"));
+        assert!(!says(&without, "milk") && says(&without, "What does the x cost?"));
+    }
 }

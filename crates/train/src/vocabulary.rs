@@ -4,6 +4,7 @@
 //! The trainer lays out sequences token by token, so it needs the exact ids that the chat
 //! template gives. It does not know Jinja: a test elsewhere holds the two together.
 
+use std::collections::{BTreeSet, HashMap};
 use std::ops::Range;
 use std::path::Path;
 
@@ -11,7 +12,10 @@ use tokenizers::models::bpe::{BPE, BpeTrainer};
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 use tokenizers::pre_tokenizers::digits::Digits;
 use tokenizers::pre_tokenizers::sequence::Sequence;
-use tokenizers::{AddedToken, PreTokenizerWrapper, Tokenizer, TokenizerBuilder};
+use tokenizers::{
+    AddedToken, OffsetReferential, OffsetType, PreTokenizer, PreTokenizerWrapper, Tokenizer,
+    TokenizerBuilder,
+};
 use tokenizers::{DecoderWrapper, NormalizerWrapper, PostProcessorWrapper};
 
 use crate::Error;
@@ -155,15 +159,13 @@ const TOKENIZER_SCENES: u64 = 6_000;
 /// How often each name is repeated, so that it becomes one token however rarely it comes up.
 const NAME_REPEATS: usize = 200;
 
-/// The shipped model's tokenizer, from what the drawn world can say.
+/// The shipped model's tokenizer, from what the drawn world can say. A word that is only ever
+/// printed (on a sign, on a receipt) is spelled letter by letter: there are too many to be known
+/// by sight, and letters are what the vision tower is taught to see.
 ///
 /// # Errors
 /// [`Error::Model`] when training or writing fails.
 pub fn build_nano_tokenizer(path: &Path) -> Result<(), Error> {
-    let said = scenes::caption_vocabulary(TOKENIZER_SCENES);
-    // Questions open a turn right after the picture, answers and later turns after a space.
-    let mut texts: Vec<String> = said.iter().map(|t| format!(" {t}")).collect();
-    texts.extend(said);
     let mut words: Vec<String> = vec!["User:".into(), "Assistant:".into()];
     for class in scenes::classes() {
         words.extend([class.name, class.plural].map(|name| format!(" {name}")));
@@ -173,9 +175,79 @@ pub fn build_nano_tokenizer(path: &Path) -> Result<(), Error> {
         let upper = name[..1].to_uppercase() + &name[1..];
         words.extend([format!(" {name}"), format!(" {upper}")]);
     }
-    for word in words {
-        texts.extend(std::iter::repeat_n(word, NAME_REPEATS));
+    let mut texts = said(true);
+    for word in &words {
+        texts.extend(std::iter::repeat_n(word.clone(), NAME_REPEATS));
     }
-    build_tokenizer(&texts, 2048, path)?;
-    Ok(())
+    let tokenizer = build_tokenizer(&texts, 2048, path)?;
+    words.extend(said(false));
+    spell_the_rest(&tokenizer, &words, path)
+}
+
+/// Questions open a turn right after the picture, answers and later turns after a space.
+fn said(printed: bool) -> Vec<String> {
+    let said = scenes::caption_vocabulary(TOKENIZER_SCENES, printed);
+    said.iter().map(|text| format!(" {text}")).chain(said.iter().cloned()).collect()
+}
+
+/// Writes the tokenizer with only those merges that `spoken` needs; the ids stay what they are.
+fn spell_the_rest(tokenizer: &Tokenizer, spoken: &[String], path: &Path) -> Result<(), Error> {
+    let fail = |e: tokenizers::Error| Error::Model(e.to_string());
+    let json = |e: serde_json::Error| Error::Model(e.to_string());
+    let mut file: serde_json::Value =
+        serde_json::from_str(&tokenizer.to_string(true).map_err(fail)?).map_err(json)?;
+    let merges: Vec<(String, String)> =
+        serde_json::from_value(file["model"]["merges"].take()).map_err(json)?;
+    let ranks = merges.iter().cloned().enumerate().map(|(rank, pair)| (pair, rank)).collect();
+    let mut used = BTreeSet::new();
+    for text in spoken {
+        let mut split = text.as_str().into();
+        if let Some(pre) = tokenizer.get_pre_tokenizer() {
+            pre.pre_tokenize(&mut split).map_err(fail)?;
+        }
+        for (word, ..) in split.get_splits(OffsetReferential::Original, OffsetType::Byte) {
+            merge(word, &ranks, &mut used);
+        }
+    }
+    let kept: Vec<_> = used.into_iter().map(|rank| &merges[rank]).collect();
+    file["model"]["merges"] = serde_json::to_value(kept).map_err(json)?;
+    let text = serde_json::to_string_pretty(&file).map_err(json)?;
+    std::fs::write(path, text).map_err(Error::writing(path))
+}
+
+/// Merges one word as a BPE does, and notes the ranks of the merges it took.
+fn merge(word: &str, ranks: &HashMap<(String, String), usize>, used: &mut BTreeSet<usize>) {
+    let mut parts: Vec<String> = word.chars().map(String::from).collect();
+    loop {
+        let rank = |pair: &[String]| ranks.get(&(pair[0].clone(), pair[1].clone())).copied();
+        let pairs = parts.windows(2).enumerate();
+        let Some((rank, at)) = pairs.filter_map(|(at, pair)| Some((rank(pair)?, at))).min() else {
+            return;
+        };
+        used.insert(rank);
+        let second = parts.remove(at + 1);
+        parts[at].push_str(&second);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_only_printed_is_spelled_and_what_is_said_is_not() {
+        let path = std::env::temp_dir().join(format!("spelled-{}.json", std::process::id()));
+        let texts: Vec<String> =
+            [" OPEN dog", " dog OPEN"].repeat(20).into_iter().map(String::from).collect();
+        let tokenizer = build_tokenizer(&texts, 400, &path).expect("a tokenizer");
+        let tokens = |tokenizer: &Tokenizer, text: &str| {
+            tokenizer.encode(text, false).expect("tokens").get_ids().to_vec()
+        };
+        assert_eq!(tokens(&tokenizer, " OPEN").len(), 1);
+        spell_the_rest(&tokenizer, &[" dog".to_owned()], &path).expect("written");
+        let spelled = Tokenizer::from_file(&path).expect("a tokenizer");
+        assert_eq!(tokens(&spelled, " dog"), tokens(&tokenizer, " dog"));
+        assert_eq!(tokens(&spelled, " OPEN").len(), 5);
+        let _ = std::fs::remove_file(&path);
+    }
 }

@@ -21,7 +21,7 @@ fn nano() -> PathBuf {
 fn check(folder: &Path, quantization: Quantization) -> Sight {
     let model = Model::load(folder, quantization).expect("a model that loads");
     let parts = (&model.vlm, &model.processor);
-    eval::sight::check(parts, &model.heads, &Cancel::new()).expect("a check that ends")
+    eval::sight::check(parts, &model.calibration.heads, &Cancel::new()).expect("a check that ends")
 }
 
 /// The shipped model with `change` made to its tensors.
@@ -137,7 +137,10 @@ fn the_program_refuses_a_blind_model_pictures_and_nothing_else() {
     let ask = |images: Vec<u32>| {
         let chat = app.new_chat();
         let question = "What is in the picture?".to_string();
-        app.ask(AskRequest { chat, question, images, options: Default::default() }, |_| true)
+        app.ask(
+            AskRequest { chat, question, images, region: None, options: Default::default() },
+            |_| true,
+        )
     };
     let refused = ask(vec![picture.id]).expect_err("a blind model spoke about a picture");
     assert_eq!(refused.code, "blind");

@@ -105,7 +105,7 @@ pub fn check(
     let yes_no = YesNo::new(processor, &probes[0])?;
     let of = |hidden: &[bool]| {
         let answer = Branch { messages, answer: said, hidden: hidden.to_vec() };
-        let probe = |messages| Branch { messages, answer: "Yes", hidden: hidden.to_vec() };
+        let probe = |messages| Branch { messages, answer: yes_no.said(), hidden: hidden.to_vec() };
         [answer].into_iter().chain(probes.iter().map(|messages| probe(messages))).collect()
     };
     let mut branches: Vec<Branch> = of(&[]);
@@ -187,6 +187,11 @@ impl YesNo {
         let both = |id: &u32| yes_ids.contains(id) && no_ids.contains(id);
         let only = |ids: &[u32]| ids.iter().copied().filter(|id| !both(id)).collect();
         Ok(YesNo { at, yes: only(&yes_ids), no: only(&no_ids) })
+    }
+
+    /// What is said after a probe up to the row that decides.
+    fn said(&self) -> &'static str {
+        if self.at == 0 { "" } else { "Yes" }
     }
 
     /// Sets `odds`, log p(yes) - log p(no), if this is the row that decides.

@@ -89,6 +89,10 @@ impl Captured {
         Captured { heads, mass: mass / n, null: null / n, ..Captured::default() }
     }
 
+    pub fn n_bytes(&self) -> usize {
+        2 * self.heads.len() + 4 * self.lens.len()
+    }
+
     /// `(N)`: mean attention over the heads.
     fn attention(&self, n: usize) -> Vec<f32> {
         let mut mean = vec![0.0; n];

@@ -10,6 +10,9 @@ use crate::processor::ImageSpan;
 
 /// Least share of attention on a region for trained heads to call it evidence.
 const MIN_TRAINED_SCORE: f32 = 0.2;
+/// Memory for what a calibration needs of an answer's tokens; of a longer answer, the first tokens
+/// stay as they were judged when they were said.
+const MAX_BYTES: usize = 12 << 20;
 
 /// A word of an answer.
 #[derive(Debug, Clone, PartialEq)]
@@ -37,8 +40,11 @@ pub struct WordFinder {
     /// The sum of the rows, as long as the first: pictures lie before what is said about them.
     sum: Vec<f32>,
     n_summed: usize,
-    /// What a calibration needs of each token.
+    /// What a calibration needs of each token, while there is room.
     captured: Vec<Option<Captured>>,
+    /// Bytes of it, and the first token that is still there.
+    n_bytes: usize,
+    first_kept: usize,
     habit: Habit,
     /// Words that `habit` has been shown.
     n_counted: usize,
@@ -56,6 +62,8 @@ impl WordFinder {
             sum: Vec::new(),
             n_summed: 0,
             captured: Vec::new(),
+            n_bytes: 0,
+            first_kept: 0,
             habit: Habit::default(),
             n_counted: 0,
             sinks,
@@ -76,7 +84,13 @@ impl WordFinder {
             self.n_summed += 1;
         }
         self.rows.push(row);
+        self.n_bytes += captured.as_ref().map_or(0, Captured::n_bytes);
         self.captured.push(captured);
+        while self.n_bytes > MAX_BYTES && self.first_kept + 1 < self.captured.len() {
+            let oldest = self.captured[self.first_kept].take();
+            self.n_bytes -= oldest.as_ref().map_or(0, Captured::n_bytes);
+            self.first_kept += 1;
+        }
         self.judge(self.rows.len() - 1, spans)
     }
 
@@ -85,12 +99,18 @@ impl WordFinder {
         !self.calibration.heads.trained || self.calibration.map.is_some()
     }
 
-    /// Judges every token again, against the mean map of the whole answer.
-    pub(crate) fn judge_again(&mut self, steps: &mut [Step], spans: &[ImageSpan]) {
-        for (idx, step) in steps.iter_mut().enumerate() {
+    /// Judges again, against the mean map or the function words of the whole answer, every token
+    /// of which enough is kept. `words` loses those that are to be given anew.
+    pub(crate) fn judge_again(
+        &mut self,
+        (steps, words): (&mut [Step], &mut Vec<Word>),
+        spans: &[ImageSpan],
+    ) {
+        for (idx, step) in steps.iter_mut().enumerate().skip(self.first_kept) {
             step.evidence = self.judge(idx, spans);
         }
-        self.given = 0;
+        words.retain(|word| word.tokens.0 < self.first_kept);
+        self.given = words.len();
     }
 
     /// The words that became complete: those followed by something, or all when `ended`.
@@ -325,5 +345,34 @@ mod tests {
         assert_eq!(found, [("A", (0, 0)), ("zebra", (1, 2))]);
         assert!(finder.complete(&text, &steps, true).is_empty());
         assert!(is_content_word("Zebra") && is_content_word("Yes") && !is_content_word("The"));
+    }
+
+    /// An answer too long to keep all of: the first words stay as they were.
+    #[test]
+    fn of_a_long_answer_the_end_is_judged_again() {
+        let heads = crate::explain::EvidenceHeads {
+            heads: vec![(0, 0)],
+            null_token: 0,
+            trained: false,
+            outlined: false,
+        };
+        let n = 64_000;
+        let mut finder = WordFinder::new(&heads.into(), vec![false; n]);
+        let positions: Vec<usize> = (0..n).collect();
+        let (mut steps, mut words, mut text) = (Vec::new(), Vec::new(), String::new());
+        for i in 0..120 {
+            let captured = Captured::new(&[vec![1e-5; n]], &positions, 0);
+            finder.look((None, Some(captured)), &[]);
+            let said = format!(" w{i}");
+            text.push_str(&said);
+            steps.push(Step { token: 0, text: said, logprob: 0.0, evidence: None });
+            words.extend(finder.complete(&text, &steps, false));
+        }
+        assert!(finder.n_bytes <= MAX_BYTES && finder.first_kept > 0);
+        finder.judge_again((&mut steps, &mut words), &[]);
+        assert_eq!(words.len(), finder.first_kept);
+        words.extend(finder.complete(&text, &steps, true));
+        let found: Vec<usize> = words.iter().map(|word| word.index).collect();
+        assert_eq!(found, (0..120).collect::<Vec<_>>());
     }
 }

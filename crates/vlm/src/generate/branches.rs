@@ -10,7 +10,7 @@
 
 use std::rc::Rc;
 
-use candle_core::{DType, Tensor};
+use candle_core::{DType, Device, Tensor};
 use image::RgbImage;
 
 use super::score::{log_probability, said_tokens};
@@ -213,7 +213,8 @@ impl Session {
         let n_rows = ids.len();
         let ids = Tensor::from_vec(ids, (1, n_rows), vlm.device())?;
         let embeds = vlm.embed_tokens(&ids)?; // (1, T, D)
-        let positions: Vec<Tensor> = plans.iter().map(Plan::positions).collect::<Result<_, _>>()?;
+        let positions = plans.iter().map(|plan| plan.positions(vlm.device()));
+        let positions: Vec<Tensor> = positions.collect::<Result<_, _>>()?;
         let rank = positions.first().map_or(2, Tensor::rank);
         let positions = Tensor::cat(&positions, rank - 1)?; // (1, T) or (3, 1, T)
         let window = vlm.config.text_config.sliding_window;
@@ -266,12 +267,12 @@ impl Plan {
     }
 
     /// Where its rows stand, `(1, T)` or `(3, 1, T)`.
-    fn positions(&self) -> Result<Tensor, Error> {
+    fn positions(&self, device: &Device) -> Result<Tensor, Error> {
         if let Some(ids) = self.inputs.positions(self.prefix, self.n_rows())? {
             return Ok(ids);
         }
         let first = self.prefix as u32;
-        let ids = Tensor::arange(first, first + self.n_rows() as u32, &candle_core::Device::Cpu)?;
+        let ids = Tensor::arange(first, first + self.n_rows() as u32, device)?;
         Ok(ids.unsqueeze(0)?)
     }
 

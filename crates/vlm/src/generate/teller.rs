@@ -118,8 +118,8 @@ impl Teller<'_> {
             last.text.push_str(&rest);
         }
         if self.words.learns() {
-            self.words.judge_again(&mut answer.steps, &self.rollout.spans);
-            answer.words.clear();
+            let said = (&mut answer.steps[..], &mut answer.words);
+            self.words.judge_again(said, &self.rollout.spans);
         }
         for word in self.words.complete(&answer.text, &answer.steps, true) {
             keep(answer, &word);
