@@ -205,16 +205,17 @@ impl WordFinder {
     ) -> Option<Evidence> {
         let logits = self.logits(captured, map);
         let peak = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-        let curve = map.score.as_ref().and_then(|curve| curve.at(peak));
-        let score = curve.unwrap_or_else(|| sigmoid(peak));
-        if score < map.threshold {
+        if peak < map.threshold {
             return None;
         }
+        let curve = map.score.as_ref().and_then(|curve| curve.at(peak));
+        let score = curve.unwrap_or_else(|| sigmoid(peak));
         let positions = spans.iter().flat_map(|span| span.tokens.clone());
         let mut values = vec![0.0; spans.last()?.tokens.end];
         positions.zip(logits).for_each(|(position, logit)| values[position] = sigmoid(logit));
         let (image, map) = strongest(spans, |image| Heatmap::mean(&values, spans, image))?;
         let outlined = self.calibration.heads.outlined;
+        // Weighed with the probabilities, outer cells would count for less than they are covered.
         let strength = match outlined {
             false => map.values.clone(),
             true => Heatmap::new(row, spans, image)?.values,
