@@ -44,7 +44,8 @@ pub struct MapWeights {
     /// Log odds of the strongest patch to the probability that it is right.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub score: Option<Curve>,
-    /// Log odds of the strongest patch below which a word has no region.
+    /// Log odds of the strongest patch below which a word has no region; of a model trained to say
+    /// so itself, unused.
     #[serde(default)]
     pub threshold: f32,
 }

@@ -8,7 +8,8 @@ use super::{Calibration, Evidence, Heatmap};
 use crate::generate::Step;
 use crate::processor::ImageSpan;
 
-/// Least share of attention on a region for trained heads to call it evidence.
+/// Least share of attention, on a region or with a map on the picture, for trained heads to call
+/// it evidence.
 const MIN_TRAINED_SCORE: f32 = 0.2;
 /// Memory for what a calibration needs of an answer's tokens; of a longer answer, the first tokens
 /// stay as they were judged when they were said.
@@ -205,7 +206,12 @@ impl WordFinder {
     ) -> Option<Evidence> {
         let logits = self.logits(captured, map);
         let peak = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-        if peak < map.threshold {
+        // A model with a place for words that rest on nothing says so itself.
+        let rests = match self.calibration.heads.trained {
+            true => captured.mass >= MIN_TRAINED_SCORE,
+            false => peak >= map.threshold,
+        };
+        if !rests {
             return None;
         }
         let curve = map.score.as_ref().and_then(|curve| curve.at(peak));
