@@ -19,7 +19,7 @@ pub use branches::{Branch, Cell, Told};
 pub use features::{Features, TokenFeatures, WordFeatures};
 pub use options::{Cancel, GenerateOptions, Timings};
 pub use score::Look;
-pub(crate) use score::{log_probability, said_tokens};
+pub(crate) use score::{log_probability, said_text, said_tokens};
 
 use std::time::Instant;
 

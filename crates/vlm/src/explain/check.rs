@@ -1,5 +1,5 @@
 //! Claims put to the test in one more pass: the answer again without its picture, and a question
-//! about each claim, with the picture and without.
+//! about each claim.
 //!
 //! The picture's keys and values are in the cache already, so that a question costs as many rows
 //! as it has words. What the pass finds becomes a probability by the calibration's `checked`; of a
@@ -14,22 +14,23 @@ use serde::{Deserialize, Serialize};
 
 use super::claims::{Claim, ClaimKind};
 use super::logistic::{logit, sigmoid};
-use super::{Calibration, Word, is_content_word};
-use crate::generate::{Answer, Branch, Cancel, Row, Session, log_probability};
+use super::{Calibration, Word, certainty, is_content_word};
+use crate::generate::{
+    Answer, Branch, Cancel, Row, Session, log_probability, said_text, said_tokens,
+};
 use crate::processor::{Message, Part, Processor};
 use crate::{Error, Vlm};
 
 /// The features of a claim that was checked, in this order; then 1 for its kind and 0 for others,
 /// in the order of [`KINDS`].
-pub const CLAIM_FEATURES: [&str; 9] = [
-    // Log odds of what a right claim answers to its probe: with the picture, and without.
+pub const CLAIM_FEATURES: [&str; 8] = [
+    // Log odds of what a right claim answers to its probe.
     "probe",
-    "probe_without",
     // Over the tokens of its content words: the mean and the most by which the picture makes them
-    // likelier, in nats; the mean divergence of their distributions (KL, nats).
+    // likelier, and the mean entropy of what would be said without it, in nats.
     "gain",
     "most_gain",
-    "divergence",
+    "entropy_without",
     // The least log probability of a token, with the picture.
     "least_logprob",
     // Log odds of its words by the answer alone: mean and least; 0 where unknown.
@@ -103,48 +104,67 @@ pub fn check(
     let probes: Vec<Vec<Message>> =
         claims.iter().map(|claim| about_the_picture(messages, &claim.probe)).collect();
     let yes_no = YesNo::new(processor, &probes[0])?;
-    let of = |hidden: &[bool]| {
-        let answer = Branch { messages, answer: said, hidden: hidden.to_vec() };
-        let probe = |messages| Branch { messages, answer: yes_no.said(), hidden: hidden.to_vec() };
-        [answer].into_iter().chain(probes.iter().map(|messages| probe(messages))).collect()
-    };
-    let mut branches: Vec<Branch> = of(&[]);
-    let n = branches.len();
-    branches.extend(Vec::from(of(&vec![true; n_cells])));
-    let mut tokens: Vec<u32> = Vec::new();
-    let mut seeing: Vec<Vec<f32>> = Vec::new();
-    let mut logprobs: [Vec<f32>; 2] = Default::default();
-    let mut divergences: Vec<f32> = Vec::new();
-    let mut odds: [Vec<f32>; 2] = [vec![0.0; n - 1], vec![0.0; n - 1]];
-    session.tell_each((vlm, processor), images, (&branches, cancel), &mut |row| {
-        let (blind, branch) = (usize::from(row.branch >= n), row.branch % n);
-        match (branch, row.token) {
-            (0, Some(token)) => {
-                logprobs[blind].push(log_probability(row.logits, &[token]));
-                match blind {
-                    0 => {
-                        tokens.push(token);
-                        seeing.push(row.logits.to_vec());
-                    }
-                    _ => divergences.extend(seeing.get(row.idx).map(|p| kl(p, row.logits))),
+    let answer_of_probe = yes_no.said();
+    let branches = probes.iter().map(|messages| Branch {
+        messages,
+        answer: answer_of_probe,
+        hidden: Vec::new(),
+    });
+    let mut branches: Vec<Branch> = branches.collect();
+    let tokens = said_tokens(processor, messages, said)?;
+    let known = logprobs_of(answer, &tokens);
+    if known.is_none() {
+        branches.push(Branch { messages, answer: said, hidden: Vec::new() });
+    }
+    branches.push(Branch { messages, answer: said, hidden: vec![true; n_cells] });
+    let blind = branches.len() - 1;
+    let mut found = Found { with: known.unwrap_or_default(), ..Found::default() };
+    let mut odds = vec![0.0; claims.len()];
+    session.tell_each((vlm, processor), images, (&branches, cancel), &mut |row| match (
+        odds.get_mut(row.branch),
+        row.token,
+    ) {
+        (Some(odds), _) => yes_no.read(&row, odds),
+        (None, Some(token)) => {
+            let logprob = log_probability(row.logits, &[token]);
+            match row.branch == blind {
+                false => found.with.push(logprob),
+                true => {
+                    found.without.push(logprob);
+                    found.entropies.push(certainty(row.logits).0);
                 }
             }
-            (0, None) => {}
-            _ => yes_no.read(&row, &mut odds[blind][branch - 1]),
         }
+        (None, None) => {}
     })?;
     let pieces = pieces(processor, &tokens, &answer.text)?;
     let calibration = session.calibration();
-    let checked = claims.iter().enumerate().map(|(i, claim)| {
-        let of_claim = Evidence {
+    let checked = claims.iter().zip(odds).map(|(claim, odds)| {
+        let of_claim = Case {
             claim,
             tokens: content_tokens(claim, &answer.text, &pieces),
-            odds: [odds[0][i], odds[1][i]],
+            odds,
             words: answer.words.get(claim.words.0..=claim.words.1).unwrap_or_default(),
         };
-        of_claim.judge(calibration, &logprobs, &divergences)
+        of_claim.judge(calibration, &found)
     });
     Ok(checked.collect())
+}
+
+/// What was found of each token of the answer.
+#[derive(Default)]
+struct Found {
+    /// Log probabilities: with the picture and without.
+    with: Vec<f32>,
+    without: Vec<f32>,
+    /// Nats, without the picture.
+    entropies: Vec<f32>,
+}
+
+/// What the model found of each token when it said the answer itself, in these very tokens.
+fn logprobs_of(answer: &Answer, tokens: &[u32]) -> Option<Vec<f32>> {
+    let said = answer.steps.iter().map(|step| step.token);
+    said.eq(tokens.iter().copied()).then(|| answer.steps.iter().map(|step| step.logprob).collect())
 }
 
 /// The messages up to the last with a picture, which then asks `question`.
@@ -169,21 +189,22 @@ struct YesNo {
 
 impl YesNo {
     fn new(processor: &Processor, messages: &[Message]) -> Result<YesNo, Error> {
-        let said = |word: &str| crate::generate::said_tokens(processor, messages, word);
-        let (yes, no) = (said("Yes")?, said("No")?);
+        // The space before an answer is the same whatever is said.
+        let said = said_text(processor, messages, "Yes")?;
+        let before = said.strip_suffix("Yes").unwrap_or_default();
+        let encode = |word: &str| processor.tokenizer.encode(&format!("{before}{word}"));
+        let (yes, no) = (encode("Yes")?, encode("No")?);
         let at = yes.iter().zip(&no).take_while(|(yes, no)| yes == no).count();
-        let variants = |words: [&str; 2], first: &[u32]| -> Result<Vec<u32>, Error> {
-            let mut ids: Vec<u32> = first.get(at).copied().into_iter().collect();
+        let variants = |words: [&str; 3]| -> Result<Vec<u32>, Error> {
+            let mut ids: Vec<u32> = Vec::new();
             for word in words {
-                let said = said(word)?;
+                let said = encode(word)?;
                 let same = said.get(..at) == yes.get(..at);
-                ids.extend(said.get(at).copied().filter(|_| same));
+                ids.extend(said.get(at).copied().filter(|id| same && !ids.contains(id)));
             }
-            ids.sort_unstable();
-            ids.dedup();
             Ok(ids)
         };
-        let (yes_ids, no_ids) = (variants(["yes", "YES"], &yes)?, variants(["no", "NO"], &no)?);
+        let (yes_ids, no_ids) = (variants(["Yes", "yes", "YES"])?, variants(["No", "no", "NO"])?);
         let both = |id: &u32| yes_ids.contains(id) && no_ids.contains(id);
         let only = |ids: &[u32]| ids.iter().copied().filter(|id| !both(id)).collect();
         Ok(YesNo { at, yes: only(&yes_ids), no: only(&no_ids) })
@@ -204,39 +225,32 @@ impl YesNo {
 }
 
 /// What was found of one claim.
-struct Evidence<'a> {
+struct Case<'a> {
     claim: &'a Claim,
     /// Of its content words.
     tokens: Vec<usize>,
-    /// Log odds of yes: with the picture, and without.
-    odds: [f32; 2],
+    /// Log odds of yes.
+    odds: f32,
     words: &'a [Word],
 }
 
-impl Evidence<'_> {
-    fn judge(
-        &self,
-        calibration: &Calibration,
-        logprobs: &[Vec<f32>; 2],
-        divergences: &[f32],
-    ) -> Checked {
-        let sign = if self.claim.expects_yes { 1.0 } else { -1.0 };
-        let odds = self.odds.map(|odds| sign * odds);
+impl Case<'_> {
+    fn judge(&self, calibration: &Calibration, found: &Found) -> Checked {
+        let odds = if self.claim.expects_yes { self.odds } else { -self.odds };
         let of = |values: &[f32]| -> Vec<f32> {
             self.tokens.iter().filter_map(|&token| values.get(token).copied()).collect()
         };
-        let [with, without] = [of(&logprobs[0]), of(&logprobs[1])];
+        let [with, without] = [of(&found.with), of(&found.without)];
         let gains: Vec<f32> =
             with.iter().zip(&without).map(|(a, b)| (a - b).clamp(-20.0, 20.0)).collect();
         let seen: Vec<f32> = self.words.iter().filter_map(|w| w.probability).map(logit).collect();
         let regions = self.words.iter().filter_map(|word| Some(word.evidence.as_ref()?.score));
         let region = regions.map(logit).reduce(f32::max).unwrap_or(0.0);
         let mut features = vec![
-            odds[0],
-            odds[1],
+            odds,
             mean(&gains),
             gains.iter().copied().reduce(f32::max).unwrap_or(0.0),
-            mean(&of(divergences)),
+            mean(&of(&found.entropies)),
             with.iter().copied().reduce(f32::min).unwrap_or(0.0).max(-30.0),
             mean(&seen),
             seen.iter().copied().reduce(f32::min).unwrap_or(0.0),
@@ -247,15 +261,14 @@ impl Evidence<'_> {
         let detector = calibration.checked.as_ref();
         let probability = match detector {
             Some(detector) => detector.probability(&features),
-            None => sigmoid(odds[0]),
+            None => sigmoid(odds),
         };
         let likely = |values: &[f32]| {
             let all: Vec<f32> = values.iter().map(|logprob| logprob.exp()).collect();
             mean(&all)
         };
         let (with, without) = (likely(&with), likely(&without));
-        let anyway =
-            without >= AS_LIKELY * with && sigmoid(odds[1]) >= AS_LIKELY * sigmoid(odds[0]);
+        let anyway = without >= AS_LIKELY * with;
         let (seen_from, below) =
             detector.map_or((0.9, 0.3), |d| (d.seen_from, d.unsupported_below));
         let state = match probability {
@@ -311,17 +324,6 @@ fn content_tokens(claim: &Claim, text: &str, pieces: &[Range<usize>]) -> Vec<usi
     tokens
 }
 
-/// Of the softmax of `p` from that of `q`, nats; both logits `(V)`.
-fn kl(p: &[f32], q: &[f32]) -> f32 {
-    let norm = |x: &[f32]| f64::from(kernels::loss::log_sum_exp(x));
-    let (of_p, of_q) = (norm(p), norm(q));
-    let term = |(p, q): (&f32, &f32)| {
-        let (p, q) = (f64::from(*p) - of_p, f64::from(*q) - of_q);
-        p.exp() * (p - q)
-    };
-    p.iter().zip(q).map(term).sum::<f64>().clamp(0.0, 50.0) as f32
-}
-
 /// 0 of nothing.
 fn mean(values: &[f32]) -> f32 {
     values.iter().sum::<f32>() / values.len().max(1) as f32
@@ -330,14 +332,6 @@ fn mean(values: &[f32]) -> f32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn divergence_is_that_of_the_distributions() {
-        assert!(kl(&[1.0, 2.0], &[3.0, 4.0]).abs() < 1e-6, "a constant changes nothing");
-        let found = kl(&[0.0, 0.0], &[3f32.ln(), 0.0]);
-        let expected = 0.5 * (0.5f32 / 0.75).ln() + 0.5 * (0.5f32 / 0.25).ln();
-        assert!((found - expected).abs() < 1e-5, "{found}");
-    }
 
     #[test]
     fn the_question_is_put_where_the_picture_was() {

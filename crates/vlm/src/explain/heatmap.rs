@@ -17,31 +17,66 @@ pub struct Heatmap {
     pub source: [f32; 4],
 }
 
-impl Heatmap {
-    /// The map of picture `image` from an attention row over all positions. `None` when the
-    /// picture has no token there.
-    pub fn new(row: &[f32], spans: &[ImageSpan], image: usize) -> Option<Heatmap> {
+/// Where each token of a picture falls on its map: worked out once for all the maps of an answer.
+#[derive(Debug, Clone)]
+pub(super) struct Canvas {
+    pub image: usize,
+    /// All zeros.
+    empty: Heatmap,
+    /// Position of a token, a cell that it shows part of, and the share of it there.
+    parts: Vec<(usize, usize, f32)>,
+    /// The sum of the shares in each cell.
+    totals: Vec<f32>,
+}
+
+impl Canvas {
+    /// That of picture `image`; `None` when it has no token.
+    pub fn new(spans: &[ImageSpan], image: usize) -> Option<Canvas> {
         let spans: Vec<&ImageSpan> = spans.iter().filter(|span| span.image == image).collect();
-        let mut map = canvas(&spans)?;
+        let empty = canvas(&spans)?;
+        let mut parts = Vec::new();
         for span in spans {
             for (i, position) in span.tokens.clone().enumerate() {
                 if let Some(bbox) = span.pixel_box(i) {
-                    map.spread(bbox, row.get(position).copied().unwrap_or(0.0));
+                    empty.spread(bbox, |cell, share| parts.push((position, cell, share)));
                 }
             }
         }
-        Some(map)
+        let mut totals = vec![0.0; empty.values.len()];
+        parts.iter().for_each(|&(_, cell, share)| totals[cell] += share);
+        Some(Canvas { image, empty, parts, totals })
+    }
+
+    /// Those of all pictures.
+    pub fn all(spans: &[ImageSpan]) -> Vec<Canvas> {
+        let n_images = spans.last().map_or(0, |span| span.image + 1);
+        (0..n_images).filter_map(|image| Canvas::new(spans, image)).collect()
+    }
+
+    /// The map of an attention row over all positions.
+    pub fn map(&self, row: &[f32]) -> Heatmap {
+        let mut map = self.empty.clone();
+        for &(position, cell, share) in &self.parts {
+            map.values[cell] += row.get(position).copied().unwrap_or(0.0) * share;
+        }
+        map
     }
 
     /// The map of what is known of each token, as a probability: where tokens overlap, their mean,
     /// in which finer ones count more.
-    pub(super) fn mean(values: &[f32], spans: &[ImageSpan], image: usize) -> Option<Heatmap> {
-        let ones = vec![1.0; values.len()];
-        let mut map = Heatmap::new(values, spans, image)?;
-        let weights = Heatmap::new(&ones, spans, image)?.values;
-        let cells = map.values.iter_mut().zip(weights);
-        cells.for_each(|(value, weight)| *value /= weight.max(f32::MIN_POSITIVE));
-        Some(map)
+    pub fn mean(&self, values: &[f32]) -> Heatmap {
+        let mut map = self.map(values);
+        let cells = map.values.iter_mut().zip(&self.totals);
+        cells.for_each(|(value, total)| *value /= total.max(f32::MIN_POSITIVE));
+        map
+    }
+}
+
+impl Heatmap {
+    /// The map of picture `image` from an attention row over all positions. `None` when the
+    /// picture has no token there.
+    pub fn new(row: &[f32], spans: &[ImageSpan], image: usize) -> Option<Heatmap> {
+        Some(Canvas::new(spans, image)?.map(row))
     }
 
     /// The sum of its values: of a map of attention, that on the whole picture.
@@ -77,15 +112,15 @@ impl Heatmap {
         ((x1 - x0) / self.cols as f32, (y1 - y0) / self.rows as f32)
     }
 
-    /// Gives `share` to the cells under `bbox`, by area.
-    fn spread(&mut self, bbox: [f32; 4], share: f32) {
+    /// The cells under `bbox`, each with its share of it by area.
+    fn spread(&self, bbox: [f32; 4], mut give: impl FnMut(usize, f32)) {
         let (width, height) = self.cell_size();
         let [left, top, ..] = self.source;
         let columns = overlaps(bbox[0] - left, bbox[2] - left, width, self.cols);
         let rows = overlaps(bbox[1] - top, bbox[3] - top, height, self.rows);
         for (row, down) in &rows {
             for (col, across) in &columns {
-                self.values[row * self.cols + col] += share * down * across;
+                give(row * self.cols + col, down * across);
             }
         }
     }

@@ -3,6 +3,7 @@
 use image::RgbImage;
 
 use super::Heatmap;
+use super::heatmap::Canvas;
 use crate::generate::{Cancel, Session};
 use crate::processor::{Message, Processor};
 use crate::{Error, Vlm};
@@ -53,16 +54,15 @@ pub fn search_word(
     }
     let read = session.read_image_tokens((vlm, processor), (messages, images), &ids, cancel)?;
     let Some((spans, values)) = read else { return Ok(Vec::new()) };
-    let n_images = spans.last().map_or(0, |span| span.image + 1);
-    let map = |image| {
-        let heatmap = Heatmap::mean(&values, &spans, image)?;
+    let map = |canvas: &Canvas| {
+        let (image, heatmap) = (canvas.image, canvas.mean(&values));
         let best = (0..heatmap.values.len())
             .max_by(|&a, &b| heatmap.values[a].total_cmp(&heatmap.values[b]))?;
         let [x0, y0, x1, y1] = heatmap.cell_box(best / heatmap.cols, best % heatmap.cols);
         let (peak, place) = (heatmap.values[best], ((x0 + x1) / 2.0, (y0 + y1) / 2.0));
         Some(WordMap { image, heatmap, peak, place })
     };
-    let mut maps: Vec<WordMap> = (0..n_images).filter_map(map).collect();
+    let mut maps: Vec<WordMap> = Canvas::all(&spans).iter().filter_map(map).collect();
     maps.sort_by(|a, b| b.peak.total_cmp(&a.peak));
     Ok(maps)
 }

@@ -2,6 +2,7 @@
 
 use super::calibration::MapWeights;
 use super::features::{Captured, Habit, Piece, patch_features, patch_logits, word_features};
+use super::heatmap::Canvas;
 use super::logistic::sigmoid;
 use super::region::region;
 use super::{Calibration, Evidence, Heatmap};
@@ -49,6 +50,8 @@ pub struct WordFinder {
     habit: Habit,
     /// Words that `habit` has been shown.
     n_counted: usize,
+    /// Of the pictures that the answer is about, once one is asked for.
+    canvases: Vec<Canvas>,
     /// Image tokens that stand out in themselves, `(N)`; see `Lens::sinks`.
     sinks: Vec<bool>,
 }
@@ -67,6 +70,7 @@ impl WordFinder {
             first_kept: 0,
             habit: Habit::default(),
             n_counted: 0,
+            canvases: Vec::new(),
             sinks,
         }
     }
@@ -83,6 +87,9 @@ impl WordFinder {
             }
             self.sum.iter_mut().zip(row).for_each(|(sum, share)| *sum += share);
             self.n_summed += 1;
+        }
+        if self.canvases.is_empty() && row.is_some() {
+            self.canvases = Canvas::all(spans);
         }
         self.rows.push(row);
         self.n_bytes += captured.as_ref().map_or(0, Captured::n_bytes);
@@ -186,13 +193,14 @@ impl WordFinder {
             return self.mapped(row, (captured, map), spans);
         }
         let heads = &self.calibration.heads;
-        let (image, map) = strongest(spans, |image| Heatmap::new(row, spans, image))?;
+        let (canvas, map) = self.strongest(|canvas| canvas.map(row))?;
+        let image = canvas.image;
         if heads.trained {
             let strength = map.values.clone();
             let found = region(image, map, &strength, heads.outlined);
             return Some(found).filter(|e| e.score >= MIN_TRAINED_SCORE);
         }
-        let strength = self.relative(&map, image, spans);
+        let strength = self.relative(&map, canvas);
         Some(region(image, map, &strength, false))
     }
 
@@ -219,35 +227,32 @@ impl WordFinder {
         let positions = spans.iter().flat_map(|span| span.tokens.clone());
         let mut values = vec![0.0; spans.last()?.tokens.end];
         positions.zip(logits).for_each(|(position, logit)| values[position] = sigmoid(logit));
-        let (image, map) = strongest(spans, |image| Heatmap::mean(&values, spans, image))?;
+        let (canvas, map) = self.strongest(|canvas| canvas.mean(&values))?;
         let outlined = self.calibration.heads.outlined;
         // Weighed with the probabilities, outer cells would count for less than they are covered.
         let strength = match outlined {
             false => map.values.clone(),
-            true => Heatmap::new(row, spans, image)?.values,
+            true => canvas.map(row).values,
         };
-        Some(Evidence { score, ..region(image, map, &strength, outlined) })
+        Some(Evidence { score, ..region(canvas.image, map, &strength, outlined) })
+    }
+
+    /// The picture whose map has the highest peak, and that map.
+    fn strongest(&self, map: impl Fn(&Canvas) -> Heatmap) -> Option<(&Canvas, Heatmap)> {
+        let peak = |map: &Heatmap| map.values.iter().copied().fold(0.0, f32::max);
+        let maps = self.canvases.iter().map(|canvas| (canvas, map(canvas)));
+        maps.max_by(|a, b| peak(&a.1).total_cmp(&peak(&b.1)))
     }
 
     /// The map divided by the answer's own mean map.
-    fn relative(&self, map: &Heatmap, image: usize, spans: &[ImageSpan]) -> Vec<f32> {
-        let Some(sum) = Heatmap::new(&self.sum, spans, image).filter(|_| self.n_summed > 1) else {
+    fn relative(&self, map: &Heatmap, canvas: &Canvas) -> Vec<f32> {
+        if self.n_summed <= 1 {
             return map.values.clone();
-        };
-        let mean = sum.values;
+        }
+        let mean = canvas.map(&self.sum).values;
         let floor = 0.1 * mean.iter().sum::<f32>() / mean.len() as f32;
         map.values.iter().zip(&mean).map(|(value, mean)| value / (mean + floor + 1e-9)).collect()
     }
-}
-
-/// The picture whose map has the highest peak, and that map.
-fn strongest(
-    spans: &[ImageSpan],
-    map: impl Fn(usize) -> Option<Heatmap>,
-) -> Option<(usize, Heatmap)> {
-    let peak = |map: &Heatmap| map.values.iter().copied().fold(0.0, f32::max);
-    let maps = (0..=spans.last()?.image).filter_map(|image| Some((image, map(image)?)));
-    maps.max_by(|a, b| peak(&a.1).total_cmp(&peak(&b.1)))
 }
 
 fn word(index: usize, bytes: std::ops::Range<usize>, text: &str, steps: &[Step]) -> Word {

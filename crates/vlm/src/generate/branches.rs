@@ -178,22 +178,30 @@ impl Session {
         plan: &Plan,
         cancel: &Cancel,
     ) -> Result<(), Error> {
-        let (inputs, prefix) = (&plan.inputs, plan.prefix);
-        let keys = self.pictures.keys(inputs, images);
+        let prefix = plan.prefix;
+        let keys = self.pictures.keys(&plan.inputs, images);
         let known = self.keys.iter().zip(&keys[..prefix]).take_while(|(old, new)| old == new);
         let known = known.count();
+        let looks = vlm.config.text_config.has_cross_attention();
+        if known == prefix && !looks {
+            return Ok(());
+        }
         if known < prefix {
             self.truncate(known);
         }
-        if vlm.config.text_config.has_cross_attention() {
+        let tiled = if plan.blind { Vec::new() } else { processor.images.tiles_of(images) };
+        let tiles: Vec<_> = tiled.iter().flat_map(|tiled| &tiled.tiles).collect();
+        let pixel_values = (!tiles.is_empty()).then(|| processor.images.pixel_values(&tiles));
+        let pixel_values = pixel_values.transpose()?;
+        let inputs = Inputs { pixel_values, ..Inputs::clone(&plan.inputs) };
+        if looks {
             let cache = self.cache.get_or_insert_with(KvCache::new);
-            self.pictures.look_at(vlm, inputs, cache, cancel)?;
+            self.pictures.look_at(vlm, &inputs, cache, cancel)?;
         }
         if known < prefix {
-            let embeds = self.pictures.embed(vlm, inputs, known, cancel)?;
+            let embeds = self.pictures.embed(vlm, &inputs, known, cancel)?;
             let embeds = embeds.narrow(1, 0, prefix - known)?; // (1, T, D)
             let options = &GenerateOptions { evidence: false, ..Default::default() };
-            let inputs = Inputs::clone(inputs);
             let mut run = Run::new((vlm, processor), options, cancel, inputs);
             self.prefill(&mut run, embeds, &keys[..prefix])?;
         }
@@ -297,36 +305,30 @@ impl Plan {
     }
 }
 
-/// The branches as tokens.
+/// The branches as tokens, without pixels.
 pub(super) fn plans(
     (vlm, processor): (&Vlm, &Processor),
     images: &[RgbImage],
     branches: &[Branch],
 ) -> Result<Vec<Plan>, Error> {
     let tiled = processor.images.tiles_of(images);
-    let tiles: Vec<_> = tiled.iter().flat_map(|tiled| &tiled.tiles).collect();
-    let pixel_values = (!tiles.is_empty()).then(|| processor.images.pixel_values(&tiles));
-    let pixel_values = pixel_values.transpose()?;
     let has_tokens = !vlm.config.text_config.has_cross_attention();
     let mut plans: Vec<Plan> = Vec::new();
     for (i, branch) in branches.iter().enumerate() {
-        let last = i.checked_sub(1).map(|last| (&branches[last], &plans[last]));
         let hides = branch.hidden.contains(&true);
         let blind = hides && !has_tokens;
         let same = |(other, plan): &(&Branch, &Plan)| {
-            other.messages == branch.messages && plan.blind == blind
+            std::ptr::eq(other.messages, branch.messages) && plan.blind == blind
         };
-        let last = last.filter(same);
+        let last = branches[..i].iter().zip(&plans).rev().find(same);
         let inputs = match last {
             Some((_, plan)) => Rc::clone(&plan.inputs),
             None if blind => Rc::new(lay_out(processor, &without_images(branch.messages), &[])?),
-            None => {
-                let inputs = lay_out(processor, branch.messages, &tiled)?;
-                Rc::new(Inputs { pixel_values: pixel_values.clone(), ..inputs })
-            }
+            None => Rc::new(lay_out(processor, branch.messages, &tiled)?),
         };
         let said = match last.filter(|(other, _)| other.answer == branch.answer) {
             Some((_, plan)) => Rc::clone(&plan.said),
+            None if branch.answer.is_empty() => Rc::new(Vec::new()),
             None => Rc::new(said_tokens(processor, branch.messages, branch.answer)?),
         };
         check_context(vlm, &inputs, said.len())?;

@@ -94,11 +94,15 @@ pub(crate) fn said_tokens(
     messages: &[Message],
     answer: &str,
 ) -> Result<Vec<u32>, Error> {
-    processor.tokenizer.encode(&as_said(processor, messages, answer)?)
+    processor.tokenizer.encode(&said_text(processor, messages, answer)?)
 }
 
 /// The answer as the chat template writes it after the prompt, with the space before it.
-fn as_said(processor: &Processor, messages: &[Message], answer: &str) -> Result<String, Error> {
+pub(crate) fn said_text(
+    processor: &Processor,
+    messages: &[Message],
+    answer: &str,
+) -> Result<String, Error> {
     let mut whole = messages.to_vec();
     whole.push(Message::assistant(answer));
     let n_images = whole.iter().map(Message::n_images).sum();
