@@ -26,6 +26,8 @@ pub(crate) struct By<T> {
 pub(crate) struct Apart {
     /// Whether the right answer became wrong with the strongest part greyed; blind: any part.
     pub flips: Vec<By<Option<f64>>>,
+    /// The same with a part greyed that is as large and shares least with Tier 0's.
+    pub flips_beside: Vec<f64>,
     /// Insertion minus deletion; blind: a random order.
     pub gaps: Vec<By<Option<f64>>>,
     /// Spearman with the re-rendered effects; blind: nearness to the middle.
@@ -114,6 +116,10 @@ fn cover(
         let Some(part) = part else { return Ok(Some(0.0)) };
         Ok(Some(f64::from(u8::from(case.flips(witness, &part)?))))
     };
+    if let Some(map) = tier0 {
+        let beside = case.random_part_beside(&case.strongest_part(map), random);
+        apart.flips_beside.extend(flip(Some(beside))?);
+    }
     apart.flips.push(By {
         tier0: flip(tier0.as_ref().map(|map| case.strongest_part(map)))?,
         tier2: flip(tier2.as_ref().map(|map| case.strongest_part(map)))?,

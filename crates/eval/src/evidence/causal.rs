@@ -18,6 +18,8 @@ use crate::metric::SplitMix;
 
 /// The share of the picture that is removed to see whether an answer flips.
 const REMOVED: f32 = 0.125;
+/// Places tried for a control beside the removed part.
+const N_CONTROLS: usize = 32;
 /// Effects smaller than this, in nats, are none: a twentieth of a probability.
 const NO_EFFECT: f64 = 0.05;
 
@@ -78,6 +80,15 @@ impl Case<'_> {
         let mut low = |length: u32| random.unit() as f32 * (length as f32 - side).max(0.0);
         let (x, y) = (low(width), low(height));
         vec![[x, y, x + side, y + side]]
+    }
+
+    /// The same, the one of many that shares least with `part`.
+    pub fn random_part_beside(&self, part: &[[f32; 4]], random: &mut SplitMix) -> Vec<[f32; 4]> {
+        let shared =
+            |other: &[[f32; 4]]| -> f32 { part.iter().map(|cell| covered(*cell, other[0])).sum() };
+        let others = (0..N_CONTROLS).map(|_| self.random_part(random));
+        let least = others.min_by(|a, b| shared(a).total_cmp(&shared(b)));
+        least.unwrap_or_default()
     }
 
     /// Insertion minus deletion, the map's strongest cells first.

@@ -125,6 +125,10 @@ impl Figures {
         self.put("flip_tier0", flips(|by| by.tier0).metric(blind, None));
         self.put("flip_tier2", flips(|by| by.tier2).metric(blind, None));
         self.put("flip_random", random.metric(("none", 0.0), None));
+        let beside = tally(Share, apart, |a, t| {
+            a.flips_beside.iter().for_each(|&flip| t.add(0, flip));
+        });
+        self.put("flip_beside", beside.metric(("none", 0.0), None));
         let gaps = |of: fn(&By<Option<f64>>) -> Option<f64>| {
             tally(Mean, apart, |a, t| {
                 a.gaps.iter().filter_map(of).for_each(|gap| t.add(0, gap));

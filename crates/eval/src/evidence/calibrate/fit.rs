@@ -12,10 +12,12 @@ use super::L2;
 use super::rows::Row;
 use crate::metric::wilson;
 
-/// Of true things this share at most is struck.
+/// Of the things that are there and were named this share at most is struck.
 const MOST_STRUCK: f64 = 0.015;
 /// No claim is called unsupported from this probability on.
 const MOST_UNSUPPORTED: f32 = 0.5;
+/// Below this every claim is.
+const LEAST_UNSUPPORTED: f32 = 0.1;
 /// From this probability on it is called seen.
 const SEEN_FROM: f32 = 0.9;
 /// Below this it is unsupported where nothing else is known.
@@ -36,7 +38,7 @@ pub(super) fn detector(rows: &[Row]) -> Option<Detector> {
     samples.balance();
     let logistic = Logistic::fit(&samples, L2)?;
     let of = |own: bool| -> Vec<(f32, bool)> {
-        let held = rows.iter().filter(|row| !row.fits() && (row.own || !own));
+        let held = rows.iter().filter(|row| row.calibrates() && (row.own || !own));
         held.map(|row| (logistic.logit(&row.features), row.is_true)).collect()
     };
     let own = of(true);
@@ -47,22 +49,31 @@ pub(super) fn detector(rows: &[Row]) -> Option<Detector> {
     Some(Detector { logistic, curve, seen_from, unsupported_below })
 }
 
-/// As high as it may be: few true claims are struck, and none that is as likely true as not.
+/// As high as it may be: few things that are there are struck, and no claim that is as likely true
+/// as not.
 pub(super) fn set_threshold(detector: &mut Detector, claims: &[Row]) {
-    let held = claims.iter().filter(|row| !row.fits() && row.own && row.is_true);
-    let mut said: Vec<f32> = held.map(|row| detector.probability(&row.features)).collect();
-    said.sort_by(f32::total_cmp);
-    let most = (MOST_STRUCK * said.len() as f64) as usize;
-    let below = said.get(most).copied().unwrap_or(UNSUPPORTED_BELOW);
-    detector.unsupported_below = below.clamp(UNSUPPORTED_BELOW, MOST_UNSUPPORTED);
+    let held = claims.iter().filter(|row| row.calibrates() && row.own);
+    let mut said: Vec<(f32, usize)> =
+        held.map(|row| (detector.probability(&row.features), row.things)).collect();
+    said.sort_by(|a, b| a.0.total_cmp(&b.0));
+    let all: usize = said.iter().map(|(_, things)| things).sum();
+    let mut struck = 0;
+    let first_too_many = said.iter().find(|(_, things)| {
+        struck += things;
+        struck as f64 > MOST_STRUCK * all as f64
+    });
+    let below = first_too_many.map_or(UNSUPPORTED_BELOW, |(probability, _)| *probability);
+    detector.unsupported_below = below.clamp(LEAST_UNSUPPORTED, MOST_UNSUPPORTED);
 }
 
 /// How the peak of a map becomes the probability that the region is right, and from where on a
 /// word has one: where words that rest on something are told best from those that do not, and
 /// nearly all of the former keep theirs.
 pub(super) fn score_regions(map: &mut MapWeights, words: &[Row]) {
+    let rests_on_nothing = |row: &Row| row.is_function || !row.is_true;
+    let is_right = |row: &Row| if rests_on_nothing(row) { Some(false) } else { row.points };
     let right: Vec<(f32, bool)> =
-        words.iter().filter_map(|row| Some((row.peak?, row.points?))).collect();
+        words.iter().filter_map(|row| Some((row.peak?, is_right(row)?))).collect();
     if right.is_empty() {
         return;
     }
@@ -70,7 +81,7 @@ pub(super) fn score_regions(map: &mut MapWeights, words: &[Row]) {
         words.iter().filter(|row| rests(row)).filter_map(|row| row.peak).collect()
     };
     let rests = peaks(&|row| row.points == Some(true));
-    let does_not = peaks(&|row| row.is_function || !row.is_true);
+    let does_not = peaks(&rests_on_nothing);
     let above = |peaks: &[f32], threshold: f32| {
         let n = peaks.iter().filter(|&&peak| peak >= threshold).count();
         n as f64 / peaks.len().max(1) as f64
@@ -88,7 +99,7 @@ pub(super) fn score_regions(map: &mut MapWeights, words: &[Row]) {
 pub(super) fn reliability(detector: &Detector, claims: &[Row]) -> Vec<Mark> {
     let mut counts: BTreeMap<(&str, State), (usize, usize)> = BTreeMap::new();
     let mut kinds: BTreeMap<&str, (usize, usize)> = BTreeMap::new();
-    for row in claims.iter().filter(|row| !row.fits() && row.own) {
+    for row in claims.iter().filter(|row| row.calibrates() && row.own) {
         let state = match detector.probability(&row.features) {
             p if p < detector.unsupported_below => State::Unsupported,
             p if p >= detector.seen_from && !row.says_anyway => State::Seen,
@@ -133,7 +144,8 @@ mod tests {
             let is_true = i % share_wrong != 0;
             let noise = (i * 7919 % 1000) as f32 / 500.0 - 1.0;
             let features = vec![if is_true { 1.0 } else { -1.0 } + 1.5 * noise, noise];
-            Row { features, is_true, scene: (i / 3) as u64, own: true, ..Row::default() }
+            let things = usize::from(is_true);
+            Row { features, is_true, things, scene: (i / 3) as u64, own: true, ..Row::default() }
         };
         (0..n).map(row).collect()
     }
@@ -146,7 +158,7 @@ mod tests {
         let mean = rows.iter().map(said).sum::<f64>() / rows.len() as f64;
         assert!((mean - 0.9).abs() < 0.02, "calibrated on the model's own: {mean}");
         set_threshold(&mut detector, &rows);
-        assert!((0.3..=0.5).contains(&detector.unsupported_below));
+        assert!((0.1..=0.5).contains(&detector.unsupported_below));
         let marks = reliability(&detector, &rows);
         let of = |state: &str| marks.iter().find(|mark| mark.state == state).expect("a mark");
         assert!(of("seen").beats_chance && of("seen").wrong < 0.1);

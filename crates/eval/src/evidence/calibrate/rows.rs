@@ -14,10 +14,11 @@ use super::super::assertions::{Assertion, assertions};
 use super::super::forced::forced;
 use super::super::localisation::covered;
 use super::super::look::asked;
+use super::super::pixels::Damage;
 use super::super::pointing::pointed;
 use super::super::witness::{Said, Witness, touches};
-use crate::Error;
 use crate::metric::SplitMix;
+use crate::{Error, mentions};
 
 /// Patches that rest on nothing, kept of each token.
 const N_NEGATIVE: usize = 16;
@@ -48,12 +49,21 @@ pub(super) struct Row {
     pub kind: &'static str,
     /// Without the picture it would be said as likely.
     pub says_anyway: bool,
+    /// Things that are there, of those that a claim names.
+    pub things: usize,
+    /// Said of a picture that was made worse.
+    pub damaged: bool,
 }
 
 impl Row {
-    /// Whether weights are fitted to it; the other half calibrates.
+    /// Whether weights are fitted to it.
     pub fn fits(&self) -> bool {
         self.scene.is_multiple_of(2)
+    }
+
+    /// Whether probabilities are: those of the other half whose picture is as it was drawn.
+    pub fn calibrates(&self) -> bool {
+        !self.fits() && !self.damaged
     }
 }
 
@@ -144,7 +154,7 @@ fn label(
 
 /// The words of what the model says by itself and of what is put into its mouth.
 pub(super) fn words(witness: &mut Witness, scene: &Scene) -> Result<Vec<Row>, Error> {
-    let mut rows = Vec::new();
+    let (mut rows, scene) = (Vec::new(), &shown(scene));
     each_answer(witness, scene, &mut |witness, qa, (said, own)| {
         let features = witness.features(&scene.image, (&qa.question, &said.answer.text))?;
         let all = assertions(qa, &said.answer.text, scene);
@@ -165,8 +175,9 @@ pub(super) fn words(witness: &mut Witness, scene: &Scene) -> Result<Vec<Row>, Er
                 peak: at.and_then(|at| word.features.get(at).copied()),
                 points: points.map(|pointed| pointed.hit),
                 kind: "word",
-                says_anyway: false,
+                damaged: is_damaged(scene),
                 features: word.features.clone(),
+                ..Row::default()
             });
         }
         Ok(())
@@ -176,7 +187,7 @@ pub(super) fn words(witness: &mut Witness, scene: &Scene) -> Result<Vec<Row>, Er
 
 /// The claims of the same answers.
 pub(super) fn claims(witness: &mut Witness, scene: &Scene) -> Result<Vec<Row>, Error> {
-    let mut rows = Vec::new();
+    let (mut rows, scene) = (Vec::new(), &shown(scene));
     each_answer(witness, scene, &mut |witness, qa, (said, own)| {
         let checked = witness.check(&scene.image, &qa.question, &said.answer)?;
         let all = assertions(qa, &said.answer.text, scene);
@@ -192,6 +203,8 @@ pub(super) fn claims(witness: &mut Witness, scene: &Scene) -> Result<Vec<Row>, E
                 own,
                 kind: kind_name(one.claim.kind),
                 says_anyway: says_anyway(&one),
+                things: mentions::recalled(&mentions::named(&one.claim.text), scene),
+                damaged: is_damaged(scene),
                 features: one.features,
                 ..Row::default()
             });
@@ -221,6 +234,20 @@ fn kind_name(kind: ClaimKind) -> &'static str {
         ClaimKind::Text => "text",
         ClaimKind::YesNo => "yes_no",
     }
+}
+
+/// Every fourth pair of scenes is shown damaged, so that weights learn what that looks like.
+fn is_damaged(scene: &Scene) -> bool {
+    (scene.seed / 2).is_multiple_of(4)
+}
+
+fn shown(scene: &Scene) -> Scene {
+    let mut shown = scene.clone();
+    if is_damaged(scene) {
+        let damage = Damage::ALL[(scene.seed / 8) as usize % Damage::ALL.len()];
+        shown.image = damage.done_to(&scene.image, scene.seed);
+    }
+    shown
 }
 
 type Visit<'a> = dyn FnMut(&mut Witness, &Qa, (&Said, bool)) -> Result<(), Error> + 'a;
