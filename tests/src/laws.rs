@@ -11,7 +11,7 @@ use vlm::generate::{Answer, Cancel, Event, GenerateOptions, Session, Stop};
 use vlm::processor::{ImageSpan, Inputs, Message, Processor};
 use vlm::{Config, KvCache, Mask, Positions, Probe, Vlm};
 
-const CHECKPOINTS: [&str; 11] = [
+pub(super) const CHECKPOINTS: [&str; 11] = [
     "llava-clip-llama",
     "llava-clip-llama-gguf",
     "smolvlm-llama-tiles",
@@ -26,17 +26,17 @@ const CHECKPOINTS: [&str; 11] = [
 ];
 
 /// Whether a picture's tokens depend on the question, so that another question changes them all.
-fn reads_the_question(name: &str) -> bool {
+pub(super) fn reads_the_question(name: &str) -> bool {
     name.starts_with("instructblip")
 }
 
-struct Model {
-    vlm: Vlm,
-    processor: Processor,
-    heads: EvidenceHeads,
+pub(super) struct Model {
+    pub vlm: Vlm,
+    pub processor: Processor,
+    pub heads: EvidenceHeads,
 }
 
-fn model(name: &str) -> Model {
+pub(super) fn model(name: &str) -> Model {
     let dir: PathBuf = Path::new(env!("CARGO_MANIFEST_DIR")).join("parity/fixtures").join(name);
     let config = Config::load(&dir).expect("a good config");
     let processor = Processor::load(&dir, &config).expect("a good processor");
@@ -44,15 +44,15 @@ fn model(name: &str) -> Model {
     Model { vlm: Vlm::load(&dir, &Device::Cpu).expect("good weights"), processor, heads }
 }
 
-fn picture(hue: u8) -> RgbImage {
+pub(super) fn picture(hue: u8) -> RgbImage {
     RgbImage::from_fn(50, 40, |x, y| Rgb([hue, x as u8 * 5, y as u8 * 6]))
 }
 
-fn options() -> GenerateOptions {
+pub(super) fn options() -> GenerateOptions {
     GenerateOptions { max_new_tokens: 8, ..Default::default() }
 }
 
-fn ask(
+pub(super) fn ask(
     model: &Model,
     session: &mut Session,
     messages: &[Message],
@@ -70,7 +70,7 @@ fn tokens(answer: &Answer) -> Vec<u32> {
     answer.steps.iter().map(|step| step.token).collect()
 }
 
-fn assert_same(left: &Answer, right: &Answer, what: &str) {
+pub(super) fn assert_same(left: &Answer, right: &Answer, what: &str) {
     assert_eq!(tokens(left), tokens(right), "{what}");
     for (a, b) in left.steps.iter().zip(&right.steps) {
         assert!((a.logprob - b.logprob).abs() < 1e-3, "{what}: {} {}", a.logprob, b.logprob);

@@ -55,6 +55,8 @@ enum Inspect {
 #[derive(Subcommand)]
 enum Eval {
     Nano(measure::Nano),
+    Evidence(measure::Evidence),
+    Calibrate(measure::Calibrate),
     Parity(measure::Parity),
     Quantization(measure::Quantization),
     Sight(measure::Sight),
@@ -74,6 +76,8 @@ fn main() -> ExitCode {
         Command::Inspect(Inspect::Forward(forward)) => forward.run().map(done),
         Command::Scenes(scenes) => scenes.run().map(done),
         Command::Eval(Eval::Nano(nano)) => nano.run().map(done),
+        Command::Eval(Eval::Evidence(evidence)) => evidence.run().map(done),
+        Command::Eval(Eval::Calibrate(calibrate)) => calibrate.run().map(done),
         Command::Eval(Eval::Parity(parity)) => parity.run().map(done),
         Command::Eval(Eval::Quantization(quantization)) => quantization.run().map(done),
         Command::Eval(Eval::Sight(sight)) => sight.run().map(done),

@@ -1,4 +1,4 @@
-//! `sightline eval nano` and `eval quantization`: a model's figures, printed.
+//! `sightline eval nano`, `evidence`, `calibrate`, `quantization`: a model's figures, printed.
 use std::fmt::Display;
 use std::ops::Range;
 use std::path::PathBuf;
@@ -27,6 +27,53 @@ pub struct Nano {
     #[arg(long)]
     fresh: bool,
     /// Another folder in the same layout.
+    #[arg(long, value_name = "DIR")]
+    model: Option<PathBuf>,
+}
+
+/// Measure whether what a model shows under its words is true.
+#[derive(clap::Args)]
+pub struct Evidence {
+    /// How many drawn scenes to ask about; what is costly is measured on a part of them.
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = eval::evidence::N_SCENES,
+        value_parser = count()
+    )]
+    scenes: u64,
+    /// none, q8_0 or q4_0: how the weights are held.
+    #[arg(long, default_value = "none")]
+    quantization: app::Quantization,
+    /// Print one JSON object.
+    #[arg(long)]
+    json: bool,
+    /// Measure again even where a stored result is there.
+    #[arg(long)]
+    fresh: bool,
+    /// The model's folder; the shipped model otherwise.
+    #[arg(long, value_name = "DIR")]
+    model: Option<PathBuf>,
+}
+
+/// Learn on drawn scenes how to read a model's evidence.
+#[derive(clap::Args)]
+pub struct Calibrate {
+    /// How many drawn scenes to look at.
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = eval::evidence::N_CALIBRATION_SCENES,
+        value_parser = count()
+    )]
+    scenes: u64,
+    /// none, q8_0 or q4_0: how the weights are held.
+    #[arg(long, default_value = "none")]
+    quantization: app::Quantization,
+    /// Write `evidence.json` beside the model; the cache folder otherwise.
+    #[arg(long)]
+    write: bool,
+    /// The model's folder; the shipped model otherwise.
     #[arg(long, value_name = "DIR")]
     model: Option<PathBuf>,
 }
@@ -81,7 +128,7 @@ impl Sight {
         let folder = self.model.map_or_else(app::shipped_model, Ok)?;
         let measure = |_: &Progress, cancel: &Cancel| {
             let model = eval::Model::load(&folder, self.quantization)?;
-            eval::sight::check((&model.vlm, &model.processor), &model.heads, cancel)
+            eval::sight::check((&model.vlm, &model.processor), &model.calibration.heads, cancel)
         };
         show(&evaluated("checks", measure)?, self.json)
     }
@@ -108,6 +155,51 @@ impl Nano {
             eval::nano(&folder, &sample, self.fresh, progress, cancel)
         };
         show(&evaluated("scenes", measure)?, self.json)
+    }
+}
+
+impl Evidence {
+    pub fn run(self) -> Result<(), Problem> {
+        let folder = self.model.map_or_else(app::shipped_model, Ok)?;
+        let wanted = eval::evidence::Wanted {
+            n_scenes: self.scenes,
+            quantization: self.quantization,
+            fresh: self.fresh,
+        };
+        let measure = |progress: &Progress, cancel: &Cancel| {
+            eval::evidence(&folder, wanted, progress, cancel)
+        };
+        show(&evaluated("scenes", measure)?, self.json)
+    }
+}
+
+impl Calibrate {
+    pub fn run(self) -> Result<(), Problem> {
+        let folder = self.model.map_or_else(app::shipped_model, Ok)?;
+        let how = (self.scenes, self.quantization);
+        let measure = |progress: &Progress, cancel: &Cancel| {
+            let calibration = eval::calibrate(&folder, how, progress, cancel)?;
+            let text = calibration.to_json()?;
+            let cached = eval::evidence::cached_at(&folder, self.quantization)?;
+            Ok((calibration, text, cached))
+        };
+        let (calibration, text, cached) = evaluated("scenes", measure)?;
+        let path = match (self.write, cached) {
+            (false, Some(cached)) => cached,
+            _ => folder.join("evidence.json"),
+        };
+        if let Some(parent) = path.parent() {
+            std::fs::create_dir_all(parent).map_err(|e| crate::output::unwritable(&path, &e))?;
+        }
+        crate::output::write(&path, text.as_bytes())?;
+        let heads = &calibration.heads.heads;
+        let mut said = format!("{} heads: {heads:?}\n", heads.len());
+        for mark in &calibration.reliability {
+            let vlm::explain::Mark { kind, state, n, wrong, beats_chance } = mark;
+            let note = if *beats_chance { "" } else { ", no more than chance" };
+            said += &format!("{kind} {state}: {:.1} % of {n} wrong{note}\n", 100.0 * wrong);
+        }
+        crate::ask::print(&format!("{said}Written to {}\n", path.display()))
     }
 }
 

@@ -19,7 +19,7 @@ pub fn same(said: &str, truth: &str) -> bool {
     !words(truth).is_empty() && words(said) == words(truth)
 }
 
-/// The same thing, whether or not its colour is told as well.
+/// The same thing, whether or not its colour is told as well; another colour is a mistake.
 pub fn same_object(said: &str, truth: &str, colours: &[&str]) -> bool {
     if same(said, truth) {
         return true;
@@ -27,7 +27,8 @@ pub fn same_object(said: &str, truth: &str, colours: &[&str]) -> bool {
     let bare = |answer| -> Vec<String> {
         words(answer).into_iter().filter(|word| !colours.contains(&word.as_str())).collect()
     };
-    !bare(truth).is_empty() && bare(said) == bare(truth)
+    let one_is_bare = [said, truth].iter().any(|answer| bare(answer) == words(answer));
+    one_is_bare && !bare(truth).is_empty() && bare(said) == bare(truth)
 }
 
 /// Whether an answer to "Is there ...?" begins with yes (true) or no (false).
@@ -45,6 +46,15 @@ pub fn same_text(said: &str, truth: &str) -> bool {
         text.chars().filter(|c| c.is_alphanumeric()).flat_map(char::to_lowercase).collect()
     };
     !bare(truth).is_empty() && bare(said) == bare(truth)
+}
+
+/// The same printed words in the same order, case aside.
+pub fn same_print(said: &str, truth: &str) -> bool {
+    let words = |text: &str| -> Vec<String> {
+        let bare = |word: &str| word.trim_matches(|c: char| !c.is_alphanumeric()).to_lowercase();
+        text.split_whitespace().map(bare).filter(|word| !word.is_empty()).collect()
+    };
+    !words(truth).is_empty() && words(said) == words(truth)
 }
 
 #[cfg(test)]
@@ -78,6 +88,7 @@ mod tests {
             ("An orange.", "An orange.", true),
             ("Red.", "An orange.", false),
             ("A red cat.", "A red car.", false),
+            ("A red car.", "An orange car.", false),
         ];
         for (said, truth, expected) in rows {
             assert_eq!(same_object(said, truth, &colours), expected, "{said:?} for {truth:?}");
@@ -91,5 +102,6 @@ mod tests {
         assert_eq!(yes("A dog."), None);
         assert!(same_text("open  24H", "OPEN 24 h"));
         assert!(!same_text("", ""));
+        assert!(same_print("\"Thank you\".", "THANK YOU") && !same_print("thankyou", "THANK YOU"));
     }
 }

@@ -8,19 +8,23 @@ pub mod error;
 pub mod metric;
 mod sample;
 pub mod stored;
+mod table;
 
 mod ask;
 mod judge;
+mod mentions;
 mod region;
 
+pub mod evidence;
 pub mod nano;
 pub mod parity;
 pub mod quantization;
 pub mod sight;
 
-pub use ask::Model;
+pub use ask::{Model, calibration};
 pub use error::Error;
-pub use metric::{Metric, Tally};
+pub use evidence::{calibrate, evidence};
+pub use metric::{Bound, Demand, Metric, Statistic, Tally};
 pub use nano::nano;
 pub use nano::report::Report;
 pub use parity::parity;

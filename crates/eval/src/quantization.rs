@@ -129,7 +129,7 @@ pub fn kept(model_dir: &Path) -> Option<Report> {
 }
 
 fn look(model: &Model, scene: &scenes::Scene, cancel: &Cancel) -> Result<Seen, Error> {
-    let mut session = Session::new(model.heads.clone());
+    let mut session = Session::new(model.calibration.clone());
     let heard = ask::ask(model, &mut session, scene, cancel)?;
     let scores = ask::score(model, &mut session, scene, cancel)?;
     Ok(Seen { scores, answers: heard.answers, trials: heard.trials })
@@ -252,7 +252,7 @@ mod tests {
             group: 0,
             hit,
             truth: truth.into(),
-            blind: None,
+            blind: Vec::new(),
         };
         let answers = answers.iter().map(|answer| answer.to_string()).collect();
         Seen { scores: scores.to_vec(), answers, trials: yes.iter().map(trial).collect() }

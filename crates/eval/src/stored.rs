@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 /// Reports that lie beside models, which they describe and do not decide.
-const BESIDE: [&str; 2] = ["eval.json", "quantization.json"];
+const BESIDE: [&str; 3] = ["eval.json", "quantization.json", "evidence-eval.json"];
 
 /// A report that can be kept.
 pub trait Stored: Serialize + DeserializeOwned {
@@ -92,8 +92,17 @@ impl fmt::Display for Measured {
 
 /// What a report is filed under: the model's files, the definition of the figures.
 pub fn model_key<T: Stored>(model_dir: &Path) -> Result<String, Error> {
+    key(T::DEFINITION, model_dir)
+}
+
+/// What is filed by the model's files alone.
+pub(crate) fn files_key(model_dir: &Path) -> Result<String, Error> {
+    key("", model_dir)
+}
+
+fn key(definition: &str, model_dir: &Path) -> Result<String, Error> {
     let mut hash = Sha256::new();
-    hash.update(T::DEFINITION);
+    hash.update(definition);
     let mut chunk = vec![0; 1 << 20];
     for path in model_files(model_dir)? {
         let read = |source| Error::Read { path: path.clone(), source };
@@ -307,6 +316,7 @@ mod tests {
         let before = key();
         write("quantization.json", "{}");
         write("eval.json", "{}");
+        write("evidence-eval.json", "{}");
         assert_eq!(key(), before);
         write("config.json", "{ }");
         assert_ne!(key(), before);

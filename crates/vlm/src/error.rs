@@ -65,6 +65,13 @@ pub enum Error {
     )]
     TextOnly,
 
+    /// Parts of a picture cannot be hidden from a model that reads it whole.
+    #[error(
+        "this model's pictures do not become tokens that stand for their parts, so parts cannot \
+         be hidden from it; cover the pixels instead"
+    )]
+    Unhidable,
+
     /// An image cannot be opened, decoded or accepted.
     #[error("cannot open image {name}: {message}")]
     Image { name: String, message: String },

@@ -6,21 +6,28 @@
 //!
 //! Shapes: `N` tiles, `T` tokens of a forward, `D` hidden size, `V` vocabulary.
 
+mod branches;
+mod features;
 mod options;
 mod pictures;
 mod sampler;
 mod score;
+mod teller;
 
+pub(crate) use branches::Row;
+pub use branches::{Branch, Cell, Told};
+pub use features::{Features, TokenFeatures, WordFeatures};
 pub use options::{Cancel, GenerateOptions, Timings};
 pub use score::Look;
+pub(crate) use score::{log_probability, said_tokens};
 
 use std::time::Instant;
 
 use candle_core::{IndexOp, Tensor};
 use image::RgbImage;
 
-use crate::explain::{Evidence, EvidenceHeads, Rollout, Word, WordFinder};
-use crate::processor::{Inputs, Message, Processor};
+use crate::explain::{Calibration, Evidence, Lens, Word};
+use crate::processor::{ImageSpan, Inputs, Message, Packing, Processor};
 use crate::{Error, KvCache, Mask, Positions, Probe, Rows, Vlm};
 use pictures::Pictures;
 use sampler::Sampler;
@@ -52,17 +59,18 @@ pub enum Event {
 }
 
 /// Why an answer ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Stop {
     /// The model ended it.
     End,
     /// `max_new_tokens` or the end of the context was reached.
+    #[default]
     Length,
     Cancelled,
 }
 
 /// A complete answer.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Answer {
     pub text: String,
     pub steps: Vec<Step>,
@@ -77,7 +85,9 @@ pub struct Answer {
 
 /// One conversation's memory: the cache, what is in it, and its encoded pictures.
 pub struct Session {
-    heads: EvidenceHeads,
+    calibration: Calibration,
+    /// What is kept of the cached image tokens, where the calibration asks for it.
+    lens: Option<Lens>,
     cache: Option<KvCache>,
     /// What each cached position holds: a token id, or a position in a picture's content.
     keys: Vec<u64>,
@@ -85,9 +95,17 @@ pub struct Session {
 }
 
 impl Session {
-    /// An empty session; `heads` say which attention heads are evidence.
-    pub fn new(heads: EvidenceHeads) -> Session {
-        Session { heads, cache: None, keys: Vec::new(), pictures: Pictures::default() }
+    /// An empty session; `calibration` says how evidence is read: that of a model folder, or
+    /// `EvidenceHeads` alone.
+    pub fn new(calibration: impl Into<Calibration>) -> Session {
+        let calibration = calibration.into();
+        let lens = calibration.lens_layer.map(Lens::new);
+        Session { calibration, lens, cache: None, keys: Vec::new(), pictures: Pictures::default() }
+    }
+
+    /// How it reads evidence.
+    pub fn calibration(&self) -> &Calibration {
+        &self.calibration
     }
 
     /// Answers the last of `messages`. `images` are the pictures of their image parts, in order.
@@ -111,17 +129,9 @@ impl Session {
         let image_tokens = n_image_tokens(vlm, &inputs);
         let prompt_tokens = inputs.input_ids.len();
         on_event(Event::Started { image_tokens, prompt_tokens, reused_tokens: reused });
-        let mut run = Run { vlm, processor, options, cancel, inputs, probe: Probe::none() };
-        let mut answer = Answer {
-            text: String::new(),
-            steps: Vec::new(),
-            words: Vec::new(),
-            stop: Stop::Length,
-            timings: Timings::default(),
-            image_tokens,
-            prompt_tokens,
-            reused_tokens: reused,
-        };
+        let mut run = Run::new((vlm, processor), options, cancel, inputs);
+        let mut answer =
+            Answer { image_tokens, prompt_tokens, reused_tokens: reused, ..Answer::default() };
         let result = self.answer(&mut run, keys, begun, (&mut answer, on_event));
         match result {
             Ok(()) => Ok(answer),
@@ -141,6 +151,7 @@ impl Session {
         self.cache = None;
         self.keys.clear();
         self.pictures = Pictures::default();
+        self.truncate(0);
     }
 
     /// Keeps of the cache what the new prompt begins with; at least one token is left to read.
@@ -153,6 +164,9 @@ impl Session {
 
     fn truncate(&mut self, len: usize) {
         self.keys.truncate(len);
+        if let Some(lens) = &mut self.lens {
+            lens.truncate(len);
+        }
         if let Some(cache) = &mut self.cache {
             cache.truncate(len);
         }
@@ -171,16 +185,14 @@ impl Session {
         let prefill = Instant::now();
         let mut logits = self.prefill(run, embeds, &keys)?;
         answer.timings.prefill_ms = millis(prefill);
-        let spans = &run.inputs.image_spans;
-        let rollout = Rollout::new(spans, self.pictures.patch_attention()?);
-        let mut teller = Teller::new(run, &self.heads, rollout);
+        let mut teller = self.teller(run)?;
         let mut sampler = Sampler::new(run.options, &run.inputs.input_ids);
         let stops = stop_tokens(run.vlm, run.processor);
         let room = context_limit(run.vlm).saturating_sub(run.inputs.input_ids.len());
         let decode = Instant::now();
         for idx in 0..run.options.max_new_tokens.min(room) {
             run.cancel.check().inspect_err(|_| teller.finish(answer, on_event))?;
-            let (token, logprob) = sampler.next(&logits)?;
+            let (token, values) = sampler.next(&logits)?;
             if idx == 0 {
                 answer.timings.first_token_ms = millis(begun);
             }
@@ -188,8 +200,8 @@ impl Session {
                 answer.stop = Stop::End;
                 break;
             }
-            let row = self.heads.attention(&run.probe)?;
-            teller.token((token, logprob, row), answer, on_event)?;
+            let glance = self.glance(run, (token, None), &teller)?;
+            teller.token((token, &values), glance, answer, on_event)?;
             logits = self.decode(run, token)?;
         }
         teller.finish(answer, on_event);
@@ -245,15 +257,26 @@ impl Session {
 
     /// One forward pass after what is cached; the cache is taken back on failure.
     fn forward(&mut self, run: &mut Run<'_>, embeds: &Tensor, last: bool) -> Result<Tensor, Error> {
-        let from = self.keys.len();
+        let (from, n) = (self.keys.len(), embeds.dim(1)?);
         run.probe = match last && run.options.evidence && !run.inputs.image_spans.is_empty() {
-            true => Probe::attention(self.heads.layers(), Rows::Last),
+            true => Probe::attention(self.calibration.heads.layers(), Rows::Last),
             false => Probe::none(),
         };
-        let ids = run.inputs.positions(from, embeds.dim(1)?)?;
+        let is_new = run.image_tokens.last().is_some_and(|&last| last >= from);
+        let lens = self.lens.as_mut().filter(|_| is_new);
+        if let Some(layer) = lens.as_ref().and_then(|lens| lens.probed_layer()) {
+            run.probe = std::mem::take(&mut run.probe).hidden([layer]);
+        }
+        let ids = run.inputs.positions(from, n)?;
         let positions = ids.as_ref().map_or(Positions::From(from), Positions::Ids);
         let cache = self.cache.get_or_insert_with(KvCache::new);
-        run.vlm.forward(embeds, &positions, &Mask::Causal, Some(cache), &mut run.probe)
+        let hidden =
+            run.vlm.forward(embeds, &positions, &Mask::Causal, Some(cache), &mut run.probe)?;
+        if let Some(lens) = lens {
+            let states = run.probe.hidden.first().map_or(embeds, |(_, states)| states);
+            lens.read(run.vlm, (states, from), &run.image_tokens)?;
+        }
+        Ok(hidden)
     }
 }
 
@@ -264,69 +287,21 @@ struct Run<'a> {
     options: &'a GenerateOptions,
     cancel: &'a Cancel,
     inputs: Inputs,
+    /// See the function of that name.
+    image_tokens: Vec<usize>,
     probe: Probe,
 }
 
-/// Turns chosen tokens into text, words and evidence.
-struct Teller<'a> {
-    stream: crate::processor::TextStream<'a>,
-    words: WordFinder,
-    rollout: Rollout,
-    trained: bool,
-}
-
-impl<'a> Teller<'a> {
-    fn new(run: &Run<'a>, heads: &EvidenceHeads, rollout: Rollout) -> Teller<'a> {
-        Teller {
-            stream: run.processor.tokenizer.stream(),
-            words: WordFinder::new(heads),
-            rollout,
-            trained: heads.trained,
-        }
+impl<'a> Run<'a> {
+    fn new(
+        (vlm, processor): (&'a Vlm, &'a Processor),
+        options: &'a GenerateOptions,
+        cancel: &'a Cancel,
+        inputs: Inputs,
+    ) -> Run<'a> {
+        let image_tokens = image_tokens(&inputs);
+        Run { vlm, processor, options, cancel, inputs, image_tokens, probe: Probe::none() }
     }
-
-    fn token(
-        &mut self,
-        (token, logprob, row): (u32, f32, Option<Vec<f32>>),
-        answer: &mut Answer,
-        on_event: &mut dyn FnMut(Event),
-    ) -> Result<(), Error> {
-        let text = self.stream.push(token)?;
-        let row = row.map(|row| self.rollout.row(row));
-        let evidence = self.words.look(row, &self.rollout.spans);
-        answer.text.push_str(&text);
-        let step = Step { token, text, logprob, evidence };
-        answer.steps.push(step.clone());
-        on_event(Event::Step(step));
-        for word in self.words.complete(&answer.text, &answer.steps, false) {
-            keep(answer, &word);
-            on_event(Event::Word(word));
-        }
-        Ok(())
-    }
-
-    /// Gives out what was held back and the last words; averaged heads are judged anew, now
-    /// that the answer's own mean map is known.
-    fn finish(&mut self, answer: &mut Answer, on_event: &mut dyn FnMut(Event)) {
-        let rest = self.stream.finish().unwrap_or_default();
-        answer.text.push_str(&rest);
-        if let Some(last) = answer.steps.last_mut() {
-            last.text.push_str(&rest);
-        }
-        if !self.trained {
-            self.words.judge_again(&mut answer.steps, &self.rollout.spans);
-            answer.words.clear();
-        }
-        for word in self.words.complete(&answer.text, &answer.steps, true) {
-            keep(answer, &word);
-            on_event(Event::Word(word));
-        }
-    }
-}
-
-fn keep(answer: &mut Answer, word: &Word) {
-    answer.words.truncate(word.index);
-    answer.words.push(word.clone());
 }
 
 /// Logits `(V)` of the last token of `hidden (1, T, D)`.
@@ -338,6 +313,13 @@ fn last_logits(vlm: &Vlm, hidden: &Tensor) -> Result<Tensor, Error> {
 
 fn context_limit(vlm: &Vlm) -> usize {
     vlm.config.text_config.max_position_embeddings
+}
+
+/// Positions of the tokens that show a part of a picture or end a row of it.
+fn image_tokens(inputs: &Inputs) -> Vec<usize> {
+    let placed = |span: &&ImageSpan| span.is_in_prompt() && span.packing != Packing::Queries;
+    let spans = inputs.image_spans.iter().filter(placed);
+    spans.flat_map(|span| span.tokens.clone()).collect()
 }
 
 /// Tokens of the prompt that stand for pictures or parts of them.

@@ -53,6 +53,8 @@ pub enum Mask<'a> {
     Causal,
     /// Scores are added, `(B|1, 1, T, S)`: 0 to see, `attention::MASKED` to hide.
     Additive(&'a Tensor),
+    /// The same, and another one for the layers that see through a sliding window.
+    Windowed { full: &'a Tensor, windowed: &'a Tensor },
 }
 
 /// Where the new tokens stand.
@@ -401,7 +403,12 @@ impl Vlm {
         {
             return wrong("position_ids", format!("({b}, {t}) or (3, {b}, {t})"), ids);
         }
-        if let Mask::Additive(mask) = mask {
+        let masks = match mask {
+            Mask::Causal => [None, None],
+            Mask::Additive(mask) => [Some(mask), None],
+            Mask::Windowed { full, windowed } => [Some(full), Some(windowed)],
+        };
+        for mask in masks.into_iter().flatten() {
             let s = n_past + t;
             if mask.dims() != [b, 1, t, s] && mask.dims() != [1, 1, t, s] {
                 return wrong("attention_mask", format!("({b} or 1, 1, {t}, {s})"), mask);

@@ -125,6 +125,13 @@ impl Processor {
     /// The same for a conversation that was rendered before, with a placeholder for each picture
     /// where the family has them in the text.
     pub fn prepare_prompt(&self, rendered: &str, tiled: &[Tiles]) -> Result<Inputs, Error> {
+        let tiles: Vec<&Tile> = tiled.iter().flat_map(|tiled| &tiled.tiles).collect();
+        let pixel_values = (!tiles.is_empty()).then(|| self.images.pixel_values(&tiles));
+        Ok(Inputs { pixel_values: pixel_values.transpose()?, ..self.lay_out(rendered, tiled)? })
+    }
+
+    /// The same without `pixel_values`, for other text about pictures that are prepared already.
+    pub(crate) fn lay_out(&self, rendered: &str, tiled: &[Tiles]) -> Result<Inputs, Error> {
         let text = self.layout.expand(rendered, tiled)?;
         let qformer_input_ids = match &self.qformer_tokenizer {
             Some(tokenizer) => tokenizer.encode_with(&text, true)?,
@@ -139,12 +146,9 @@ impl Processor {
         let cross_attention_mask = self.layout.cross_attention_mask(&input_ids, tiled);
         let image_spans = self.layout.spans(&input_ids, tiled)?;
         let position_ids = self.layout.position_ids(input_ids.len(), &image_spans);
-        let tiles: Vec<&Tile> = tiled.iter().flat_map(|tiled| &tiled.tiles).collect();
-        let pixel_values =
-            if tiles.is_empty() { None } else { Some(self.images.pixel_values(&tiles)?) };
         Ok(Inputs {
             input_ids,
-            pixel_values,
+            pixel_values: None,
             cross_attention_mask,
             qformer_input_ids,
             image_spans,

@@ -7,7 +7,7 @@ use std::time::Instant;
 use serde::{Deserialize, Serialize};
 
 use super::case::{Case, Kind};
-use crate::{Error, Metric};
+use crate::{Bound, Demand, Error, Metric};
 
 /// Largest deviation that counts as equal: f32 sums in another order.
 pub const BOUND: f64 = 1e-4;
@@ -100,6 +100,7 @@ impl Report {
             let least = values.iter().copied().reduce(f64::min);
             let range = [least.unwrap_or(0.0), value.unwrap_or(0.0)];
             let holds = value.is_some_and(|value| value <= demand) && !errors;
+            let demand = Demand::AtMost(demand);
             metric((value, values.len(), range), baseline, (demand, holds))
         };
         let n = cases.len();
@@ -108,7 +109,7 @@ impl Report {
             families: metric(
                 (Some(families), n, [families; 2]),
                 ("none", 0.0),
-                (all, failing == 0.0),
+                (Demand::AtLeast(all), failing == 0.0),
             ),
             largest_relative_deviation: largest(
                 deviations.collect(),
@@ -118,7 +119,7 @@ impl Report {
             greedy_tokens_equal: metric(
                 (share, tokens, [share.unwrap_or(0.0); 2]),
                 ("none", 0.0),
-                (1.0, (share == Some(1.0) || !asked) && !errors),
+                (Demand::AtLeast(1.0), (share == Some(1.0) || !asked) && !errors),
             ),
             processor_largest_step: largest(steps.collect(), 1.0, ("another picture", 255.0)),
             cases,
@@ -127,13 +128,14 @@ impl Report {
     }
 }
 
+/// A figure whose `holds` is the caller's: an error elsewhere misses any demand.
 fn metric(
-    (value, n, interval): (Option<f64>, usize, [f64; 2]),
-    (baseline_name, baseline): (&str, f64),
-    (demand, holds): (f64, bool),
+    measured: (Option<f64>, usize, [f64; 2]),
+    baseline: (&str, f64),
+    (demand, holds): (Demand, bool),
 ) -> Metric {
-    let (baseline_name, demand, holds) = (baseline_name.to_owned(), Some(demand), Some(holds));
-    Metric { value, n, interval, baseline, baseline_name, demand, holds }
+    let (value, n, interval) = measured;
+    Metric { holds: Some(holds), ..Metric::new((value, n), interval, baseline, Some(demand)) }
 }
 
 impl fmt::Display for Report {
@@ -158,7 +160,10 @@ impl fmt::Display for Report {
                 value => format!("{value:.3}"),
             });
             let holds = if metric.holds == Some(true) { "holds" } else { "MISSED" };
-            let demand = metric.demand.unwrap_or(0.0);
+            let demand = match metric.demand {
+                Some(Bound::At(bound)) => bound.to_string(),
+                _ => String::new(),
+            };
             writeln!(f, "{name:<28} {value:>9}  n {:<5} demand {demand:<7} {holds}", metric.n)?;
         }
         write!(f, "Measured now, against what transformers wrote, {:.1} s", self.seconds)

@@ -4,9 +4,8 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use candle_core::{DType, IndexOp};
-use serde::Deserialize;
 
-use crate::config::read_json;
+use super::Calibration;
 use crate::{Config, Error, Probe};
 
 /// The heads whose attention counts, and how to read them.
@@ -22,42 +21,12 @@ pub struct EvidenceHeads {
     pub outlined: bool,
 }
 
-#[derive(Deserialize)]
-struct File {
-    heads: Vec<(usize, usize)>,
-    #[serde(default)]
-    null_token: usize,
-    #[serde(default)]
-    outlined: bool,
-}
-
 impl EvidenceHeads {
     /// From `evidence.json` of a model folder, else [`EvidenceHeads::untrained`].
     ///
     /// Errors: a file that is not valid, or names heads that the model does not have.
     pub fn load(dir: &Path, config: &Config) -> Result<EvidenceHeads, Error> {
-        let path = dir.join("evidence.json");
-        if !path.exists() {
-            return Ok(EvidenceHeads::untrained(config));
-        }
-        let wrong = |message: String| Error::Processor { file: "evidence.json".into(), message };
-        let file: File =
-            serde_json::from_value(read_json(&path)?).map_err(|error| wrong(error.to_string()))?;
-        let (layers, n_heads) = (config.evidence_layers(), config.text_config.num_attention_heads);
-        let bad =
-            file.heads.iter().find(|(layer, head)| !layers.contains(layer) || *head >= n_heads);
-        match bad {
-            Some((layer, head)) => Err(wrong(format!(
-                "head [{layer}, {head}] is not among those that see pictures; remove it"
-            ))),
-            None if file.heads.is_empty() => Err(wrong("`heads` is empty; name some".into())),
-            None => Ok(EvidenceHeads {
-                heads: file.heads,
-                null_token: file.null_token,
-                trained: true,
-                outlined: file.outlined,
-            }),
-        }
+        Ok(Calibration::load(dir, config)?.heads)
     }
 
     /// Every head of the middle half of the layers that see pictures.
@@ -82,18 +51,39 @@ impl EvidenceHeads {
     pub fn attention(&self, probe: &Probe) -> Result<Option<Vec<f32>>, Error> {
         let mut mean: Vec<f32> = Vec::new();
         let mut n = 0;
-        for (layer, weights) in &probe.attention {
-            let (_, _, rows, n_keys) = weights.dims4()?;
-            let last = weights.i((0, .., rows - 1))?.to_dtype(DType::F32)?; // (H, S)
-            let last = last.flatten_all()?.to_vec1::<f32>()?;
-            for (_, head) in self.heads.iter().filter(|(of, _)| of == layer) {
-                let Some(row) = last.get(head * n_keys..(head + 1) * n_keys) else { continue };
-                mean.resize(row.len(), 0.0);
-                mean.iter_mut().zip(row).for_each(|(sum, share)| *sum += share);
-                n += 1;
-            }
-        }
+        self.each(probe, None, &mut |row| {
+            mean.resize(row.len(), 0.0);
+            mean.iter_mut().zip(row).for_each(|(sum, share)| *sum += share);
+            n += 1;
+        })?;
         mean.iter_mut().for_each(|sum| *sum /= n as f32);
         Ok((n > 0).then_some(mean))
+    }
+
+    /// The attention of each head at one of the captured rows, the last where none is named.
+    pub(crate) fn rows(&self, probe: &Probe, row: Option<usize>) -> Result<Vec<Vec<f32>>, Error> {
+        let mut rows = Vec::new();
+        self.each(probe, row, &mut |row| rows.push(row.to_vec()))?;
+        Ok(rows)
+    }
+
+    fn each(
+        &self,
+        probe: &Probe,
+        row: Option<usize>,
+        take: &mut dyn FnMut(&[f32]),
+    ) -> Result<(), Error> {
+        for (layer, weights) in &probe.attention {
+            let (_, _, rows, n_keys) = weights.dims4()?;
+            let row = row.unwrap_or(rows - 1);
+            let heads = weights.i((0, .., row))?.to_dtype(DType::F32)?; // (H, S)
+            let heads = heads.flatten_all()?.to_vec1::<f32>()?;
+            for (_, head) in self.heads.iter().filter(|(of, _)| of == layer) {
+                if let Some(row) = heads.get(head * n_keys..(head + 1) * n_keys) {
+                    take(row);
+                }
+            }
+        }
+        Ok(())
     }
 }

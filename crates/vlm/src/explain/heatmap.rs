@@ -10,7 +10,8 @@ const MAX_SIDE: usize = 64;
 pub struct Heatmap {
     pub rows: usize,
     pub cols: usize,
-    /// Row by row: the share of attention in each cell; their sum is at most 1.
+    /// Row by row: the share of attention in each cell, whose sum is at most 1; or where the
+    /// evidence is calibrated, the probability of each cell.
     pub values: Vec<f32>,
     /// What the grid covers, px of the original: x0, y0, x1, y1. May reach outside.
     pub source: [f32; 4],
@@ -32,7 +33,18 @@ impl Heatmap {
         Some(map)
     }
 
-    /// Attention on the whole picture.
+    /// The map of what is known of each token, as a probability: where tokens overlap, their mean,
+    /// in which finer ones count more.
+    pub(super) fn mean(values: &[f32], spans: &[ImageSpan], image: usize) -> Option<Heatmap> {
+        let ones = vec![1.0; values.len()];
+        let mut map = Heatmap::new(values, spans, image)?;
+        let weights = Heatmap::new(&ones, spans, image)?.values;
+        let cells = map.values.iter_mut().zip(weights);
+        cells.for_each(|(value, weight)| *value /= weight.max(f32::MIN_POSITIVE));
+        Some(map)
+    }
+
+    /// The sum of its values: of a map of attention, that on the whole picture.
     pub fn mass(&self) -> f32 {
         self.values.iter().sum()
     }
@@ -42,6 +54,22 @@ impl Heatmap {
         let (width, height) = self.cell_size();
         let (x, y) = (self.source[0] + col as f32 * width, self.source[1] + row as f32 * height);
         [x, y, x + width, y + height]
+    }
+
+    /// The cell at a place of the picture; `None` outside.
+    pub(super) fn cell_at(&self, x: f32, y: f32) -> Option<usize> {
+        let (width, height) = self.cell_size();
+        let [x0, y0, x1, y1] = self.source;
+        if !(x0..x1).contains(&x) || !(y0..y1).contains(&y) {
+            return None;
+        }
+        let (row, col) = ((y - y0) / height, (x - x0) / width);
+        Some((row as usize).min(self.rows - 1) * self.cols + (col as usize).min(self.cols - 1))
+    }
+
+    /// The value at a place of the picture; `None` outside.
+    pub fn at(&self, x: f32, y: f32) -> Option<f32> {
+        self.values.get(self.cell_at(x, y)?).copied()
     }
 
     fn cell_size(&self) -> (f32, f32) {

@@ -1,7 +1,10 @@
 //! Tokens -> words, and which words carry content.
 
+use super::calibration::MapWeights;
+use super::features::{Captured, Habit, Piece, patch_features, patch_logits, word_features};
+use super::logistic::sigmoid;
 use super::region::region;
-use super::{Evidence, EvidenceHeads, Heatmap};
+use super::{Calibration, Evidence, Heatmap};
 use crate::generate::Step;
 use crate::processor::ImageSpan;
 
@@ -20,28 +23,51 @@ pub struct Word {
     pub text: String,
     /// Only for content words; that of its best token.
     pub evidence: Option<Evidence>,
+    /// That it is true of the picture, as far as one answer tells; only for content words of a
+    /// model whose calibration knows.
+    pub probability: Option<f32>,
 }
 
 /// Finds words and their evidence while tokens arrive.
 pub struct WordFinder {
-    trained: bool,
-    outlined: bool,
+    calibration: Calibration,
     given: usize,
     /// The attention row of each token.
     rows: Vec<Option<Vec<f32>>>,
     /// The sum of the rows, as long as the first: pictures lie before what is said about them.
     sum: Vec<f32>,
     n_summed: usize,
+    /// What a calibration needs of each token.
+    captured: Vec<Option<Captured>>,
+    habit: Habit,
+    /// Words that `habit` has been shown.
+    n_counted: usize,
+    /// Image tokens that stand out in themselves, `(N)`; see `Lens::sinks`.
+    sinks: Vec<bool>,
 }
 
 impl WordFinder {
-    pub fn new(heads: &EvidenceHeads) -> WordFinder {
-        let (trained, outlined) = (heads.trained, heads.outlined);
-        WordFinder { trained, outlined, given: 0, rows: Vec::new(), sum: Vec::new(), n_summed: 0 }
+    /// `sinks`: whether each image token stands out in itself, `(N)`.
+    pub(crate) fn new(calibration: &Calibration, sinks: Vec<bool>) -> WordFinder {
+        WordFinder {
+            calibration: calibration.clone(),
+            given: 0,
+            rows: Vec::new(),
+            sum: Vec::new(),
+            n_summed: 0,
+            captured: Vec::new(),
+            habit: Habit::default(),
+            n_counted: 0,
+            sinks,
+        }
     }
 
     /// What the next token rests on, from the attention row that predicts it.
-    pub fn look(&mut self, row: Option<Vec<f32>>, spans: &[ImageSpan]) -> Option<Evidence> {
+    pub(crate) fn look(
+        &mut self,
+        (row, captured): (Option<Vec<f32>>, Option<Captured>),
+        spans: &[ImageSpan],
+    ) -> Option<Evidence> {
         if let Some(row) = &row {
             if self.n_summed == 0 {
                 self.sum = vec![0.0; row.len()];
@@ -50,11 +76,17 @@ impl WordFinder {
             self.n_summed += 1;
         }
         self.rows.push(row);
+        self.captured.push(captured);
         self.judge(self.rows.len() - 1, spans)
     }
 
+    /// Whether tokens are judged otherwise once the whole answer is known.
+    pub(crate) fn learns(&self) -> bool {
+        !self.calibration.heads.trained || self.calibration.map.is_some()
+    }
+
     /// Judges every token again, against the mean map of the whole answer.
-    pub fn judge_again(&mut self, steps: &mut [Step], spans: &[ImageSpan]) {
+    pub(crate) fn judge_again(&mut self, steps: &mut [Step], spans: &[ImageSpan]) {
         for (idx, step) in steps.iter_mut().enumerate() {
             step.evidence = self.judge(idx, spans);
         }
@@ -62,32 +94,115 @@ impl WordFinder {
     }
 
     /// The words that became complete: those followed by something, or all when `ended`.
-    pub fn complete(&mut self, text: &str, steps: &[Step], ended: bool) -> Vec<Word> {
+    pub(crate) fn complete(&mut self, text: &str, steps: &[Step], ended: bool) -> Vec<Word> {
         let found = split(text);
         let mut words = Vec::new();
-        for (index, bytes) in found.into_iter().enumerate().skip(self.given) {
+        for (index, bytes) in found.iter().enumerate().skip(self.given) {
             if bytes.end == text.len() && !ended {
                 break;
             }
-            words.push(word(index, bytes, text, steps));
+            let mut word = word(index, bytes.clone(), text, steps);
+            if index >= self.n_counted {
+                self.count(&word);
+            }
+            if let (Some(seen), true) = (&self.calibration.seen, is_content_word(&word.text)) {
+                let features = self.word_features(&word, text);
+                word.probability = features.map(|features| seen.probability(&features));
+            }
+            words.push(word);
             self.given = index + 1;
         }
         words
     }
 
+    /// Function words show where heads look anyway.
+    fn count(&mut self, word: &Word) {
+        self.n_counted = word.index + 1;
+        if !is_content_word(&word.text) {
+            let tokens = self.captured.get(word.tokens.0..=word.tokens.1).unwrap_or_default();
+            tokens.iter().flatten().for_each(|captured| self.habit.add(captured));
+        }
+    }
+
+    /// The features of every image token for token `idx`, `(N · F)`.
+    pub(crate) fn patch_features(&self, idx: usize) -> Option<Vec<f32>> {
+        let captured = self.captured.get(idx)?.as_ref()?;
+        Some(patch_features(captured, &self.habit, self.sinks.len()))
+    }
+
+    /// `WORD_FEATURES` of a word of `text`; `None` where nothing was captured.
+    pub(crate) fn word_features(&self, word: &Word, text: &str) -> Option<Vec<f32>> {
+        let tokens = self.captured.get(word.tokens.0..=word.tokens.1)?;
+        let piece = |captured| Piece { captured, peak: self.peak(captured) };
+        let pieces: Vec<Piece> = tokens.iter().flatten().map(piece).collect();
+        let said = word.text.to_lowercase();
+        let mut before = split(&text[..word.bytes.start]).into_iter();
+        let repeated = before.any(|bytes| text[bytes].to_lowercase() == said);
+        word_features(&pieces, (word.tokens.0, repeated), self.sinks.len())
+    }
+
+    /// The log odds of a token's strongest patch; without a map, the log of its attention.
+    fn peak(&self, captured: &Captured) -> f32 {
+        let most = |values: &mut dyn Iterator<Item = f32>| values.fold(-20.0, f32::max);
+        match &self.calibration.map {
+            Some(map) => most(&mut self.logits(captured, map).into_iter()),
+            None => most(&mut captured.heads.iter().map(|log| log.to_f32())),
+        }
+    }
+
+    fn logits(&self, captured: &Captured, map: &MapWeights) -> Vec<f32> {
+        let mut sinks = self.sinks.clone();
+        if self.calibration.mask_sinks {
+            let looked_at = self.habit.sinks(sinks.len());
+            sinks.iter_mut().zip(looked_at).for_each(|(sink, looked_at)| *sink |= looked_at);
+        }
+        patch_logits(captured, &self.habit, &map.logistic, &sinks)
+    }
+
     fn judge(&self, idx: usize, spans: &[ImageSpan]) -> Option<Evidence> {
         let row = self.rows[idx].as_ref()?;
-        let n_images = spans.last()?.image + 1;
-        let map = |image| Some((image, Heatmap::new(row, spans, image)?));
-        let maps = (0..n_images).filter_map(map);
-        let (image, map) = maps.max_by(|a, b| peak(&a.1).total_cmp(&peak(&b.1)))?;
-        if self.trained {
+        if let (Some(map), Some(captured)) = (&self.calibration.map, &self.captured[idx]) {
+            return self.mapped(row, (captured, map), spans);
+        }
+        let heads = &self.calibration.heads;
+        let (image, map) = strongest(spans, |image| Heatmap::new(row, spans, image))?;
+        if heads.trained {
             let strength = map.values.clone();
-            let found = region(image, map, &strength, self.outlined);
+            let found = region(image, map, &strength, heads.outlined);
             return Some(found).filter(|e| e.score >= MIN_TRAINED_SCORE);
         }
         let strength = self.relative(&map, image, spans);
         Some(region(image, map, &strength, false))
+    }
+
+    /// The region of a calibrated map. Where attention follows outlines, the region still does,
+    /// among the patches that the map finds likely.
+    fn mapped(
+        &self,
+        row: &[f32],
+        (captured, map): (&Captured, &MapWeights),
+        spans: &[ImageSpan],
+    ) -> Option<Evidence> {
+        let logits = self.logits(captured, map);
+        let peak = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        let curve = map.score.as_ref().and_then(|curve| curve.at(peak));
+        let score = curve.unwrap_or_else(|| sigmoid(peak));
+        if score < map.threshold {
+            return None;
+        }
+        let positions = spans.iter().flat_map(|span| span.tokens.clone());
+        let mut values = vec![0.0; spans.last()?.tokens.end];
+        positions.zip(logits).for_each(|(position, logit)| values[position] = sigmoid(logit));
+        let (image, map) = strongest(spans, |image| Heatmap::mean(&values, spans, image))?;
+        let outlined = self.calibration.heads.outlined;
+        let strength = match outlined {
+            false => map.values.clone(),
+            true => {
+                let attention = Heatmap::new(row, spans, image)?.values;
+                map.values.iter().zip(attention).map(|(p, share)| p * share).collect()
+            }
+        };
+        Some(Evidence { score, ..region(image, map, &strength, outlined) })
     }
 
     /// The map divided by the answer's own mean map.
@@ -101,8 +216,14 @@ impl WordFinder {
     }
 }
 
-fn peak(map: &Heatmap) -> f32 {
-    map.values.iter().copied().fold(0.0, f32::max)
+/// The picture whose map has the highest peak, and that map.
+fn strongest(
+    spans: &[ImageSpan],
+    map: impl Fn(usize) -> Option<Heatmap>,
+) -> Option<(usize, Heatmap)> {
+    let peak = |map: &Heatmap| map.values.iter().copied().fold(0.0, f32::max);
+    let maps = (0..=spans.last()?.image).filter_map(|image| Some((image, map(image)?)));
+    maps.max_by(|a, b| peak(&a.1).total_cmp(&peak(&b.1)))
 }
 
 fn word(index: usize, bytes: std::ops::Range<usize>, text: &str, steps: &[Step]) -> Word {
@@ -117,15 +238,16 @@ fn word(index: usize, bytes: std::ops::Range<usize>, text: &str, steps: &[Step])
     }
     let content = is_content_word(&text[bytes.clone()]);
     let evidences = tokens.iter().filter_map(|&idx| steps[idx].evidence.as_ref());
-    let best = evidences.max_by(|a, b| a.score.total_cmp(&b.score)).filter(|_| content).cloned();
+    let evidence = evidences.max_by(|a, b| a.score.total_cmp(&b.score));
+    let evidence = evidence.filter(|_| content).cloned();
     let first = tokens.first().copied().unwrap_or(0);
     let last = tokens.last().copied().unwrap_or(first);
     let text = text[bytes.clone()].to_string();
-    Word { index, tokens: (first, last), bytes, text, evidence: best }
+    Word { index, tokens: (first, last), bytes, text, evidence, probability: None }
 }
 
 /// Byte ranges of the words of `text`: letters and digits, with `'`, `-`, `.` and `,` inside.
-fn split(text: &str) -> Vec<std::ops::Range<usize>> {
+pub(crate) fn split(text: &str) -> Vec<std::ops::Range<usize>> {
     let mut words: Vec<std::ops::Range<usize>> = Vec::new();
     let chars: Vec<(usize, char)> = text.char_indices().collect();
     for (i, &(at, c)) in chars.iter().enumerate() {
@@ -190,9 +312,13 @@ mod tests {
             .iter()
             .map(|text| Step { token: 0, text: text.to_string(), logprob: 0.0, evidence: None })
             .collect();
-        let heads =
-            EvidenceHeads { heads: vec![(0, 0)], null_token: 0, trained: true, outlined: false };
-        let mut finder = WordFinder::new(&heads);
+        let heads = crate::explain::EvidenceHeads {
+            heads: vec![(0, 0)],
+            null_token: 0,
+            trained: true,
+            outlined: false,
+        };
+        let mut finder = WordFinder::new(&heads.into(), Vec::new());
         let (mut text, mut words) = (String::new(), Vec::new());
         for n in 1..=steps.len() {
             text.push_str(&steps[n - 1].text);

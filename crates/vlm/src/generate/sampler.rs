@@ -2,7 +2,7 @@
 
 use candle_core::Tensor;
 use candle_transformers::generation::{LogitsProcessor, Sampling};
-use kernels::loss::{argmax, log_sum_exp};
+use kernels::loss::argmax;
 
 use super::GenerateOptions;
 use crate::Error;
@@ -34,17 +34,15 @@ impl Sampler {
         }
     }
 
-    /// The next token and the logarithm of its probability in the plain distribution.
-    /// `logits`: `(V)` f32.
-    pub fn next(&mut self, logits: &Tensor) -> Result<(u32, f32), Error> {
+    /// The next token, and the logits it was chosen from. `logits`: `(V)` f32.
+    pub fn next(&mut self, logits: &Tensor) -> Result<(u32, Vec<f32>), Error> {
         let values = logits.to_vec1::<f32>()?;
         let token = match self.penalty == 1.0 && self.greedy {
             true => argmax(&values) as u32,
             false => self.sample(logits)?,
         };
         self.ids.push(token);
-        let chosen = values.get(token as usize).copied().unwrap_or(f32::NEG_INFINITY);
-        Ok((token, chosen - log_sum_exp(&values)))
+        Ok((token, values))
     }
 
     fn sample(&mut self, logits: &Tensor) -> Result<u32, Error> {

@@ -9,7 +9,7 @@ use image::RgbImage;
 
 use super::{Cancel, GenerateOptions, Run, Session, check_context, stop_tokens};
 use crate::processor::{Message, Processor};
-use crate::{Error, Probe, Vlm};
+use crate::{Error, Vlm};
 
 /// What a picture is to the model.
 pub struct Look {
@@ -52,13 +52,13 @@ impl Session {
         cancel: &Cancel,
     ) -> Result<Vec<f32>, Error> {
         let inputs = processor.prepare(messages, images)?;
-        let said = processor.tokenizer.encode(&as_said(processor, messages, answer)?)?;
+        let said = said_tokens(processor, messages, answer)?;
         check_context(vlm, &inputs, said.len())?;
         let options = &GenerateOptions { evidence: false, ..Default::default() };
         let keys = self.pictures.keys(&inputs, images);
         self.reuse(&keys);
         let embeds = self.embed(vlm, &inputs, cancel)?;
-        let mut run = Run { vlm, processor, options, cancel, inputs, probe: Probe::none() };
+        let mut run = Run::new((vlm, processor), options, cancel, inputs);
         let scored = self.score_said(&mut run, embeds, (&keys, &said));
         // Half-read tokens would be taken for read ones.
         scored.inspect_err(|_| self.clear())
@@ -88,6 +88,15 @@ impl Session {
     }
 }
 
+/// The tokens of an answer after a prompt.
+pub(crate) fn said_tokens(
+    processor: &Processor,
+    messages: &[Message],
+    answer: &str,
+) -> Result<Vec<u32>, Error> {
+    processor.tokenizer.encode(&as_said(processor, messages, answer)?)
+}
+
 /// The answer as the chat template writes it after the prompt, with the space before it.
 fn as_said(processor: &Processor, messages: &[Message], answer: &str) -> Result<String, Error> {
     let mut whole = messages.to_vec();
@@ -104,7 +113,7 @@ fn as_said(processor: &Processor, messages: &[Message], answer: &str) -> Result<
 }
 
 /// The logarithm of the summed probability of `ids` under `logits (V)`.
-fn log_probability(logits: &[f32], ids: &[u32]) -> f32 {
+pub(crate) fn log_probability(logits: &[f32], ids: &[u32]) -> f32 {
     let top = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     let sum = |values: &mut dyn Iterator<Item = f32>| -> f64 {
         values.map(|value| f64::from(value - top).exp()).sum()

@@ -8,7 +8,7 @@
 //! Shapes: `B` batch, `T` new tokens, `S` keys seen, `D` hidden size, `H` heads, `Hkv` key and
 //! value heads, `d` head size, `V` vocabulary, `k` deepstack layers.
 
-use candle_core::Tensor;
+use candle_core::{Device, Tensor};
 
 use super::attention::{attend, causal_mask, merge_heads, split_heads};
 use super::cross_attention::{CrossAttentionLayer, CrossAttentionStates};
@@ -93,10 +93,31 @@ impl Names {
 }
 
 /// What every layer of one forward pass shares.
-struct Pass<'a> {
+struct Pass {
     /// where positions are rotary
     angles: Option<Angles>,
-    mask: &'a Mask<'a>,
+    /// Which keys are seen: by layers that see all that is before, and through a sliding window.
+    full: Option<Tensor>,
+    windowed: Option<Tensor>,
+}
+
+impl Pass {
+    /// `t` tokens after `n_past`.
+    fn new(
+        angles: Option<Angles>,
+        mask: &Mask,
+        (t, n_past): (usize, usize),
+        (window, device): (Option<usize>, &Device),
+    ) -> Result<Pass, Error> {
+        let (full, windowed) = match mask {
+            Mask::Causal => {
+                (causal_mask(t, n_past, None, device)?, causal_mask(t, n_past, window, device)?)
+            }
+            Mask::Additive(mask) => (Some((*mask).clone()), Some((*mask).clone())),
+            Mask::Windowed { full, windowed } => (Some((*full).clone()), Some((*windowed).clone())),
+        };
+        Ok(Pass { angles, full, windowed })
+    }
 }
 
 impl LanguageModel {
@@ -163,21 +184,20 @@ impl LanguageModel {
         let n_past = cache.as_ref().map_or(0, |cache| cache.len());
         let (inputs_embeds, deepstack) = self.split(inputs_embeds)?;
         let (mut x, angles) = self.place(&inputs_embeds, positions)?;
-        let pass = Pass { angles, mask };
-        let full = causal_mask(t, n_past, None, device)?;
-        let windowed = causal_mask(t, n_past, self.config.sliding_window, device)?;
+        let window = (self.config.sliding_window, device);
+        let pass = Pass::new(angles, mask, (t, n_past), window)?;
         let states = cache.as_ref().and_then(|cache| cache.cross_attention.clone());
         let seen = states.as_ref().map(|states| states.mask(t, n_past, device)).transpose()?;
         for (layer_idx, layer) in self.layers.iter().enumerate() {
-            let causal = match self.config.window_of(layer_idx) {
-                None => full.as_ref(),
-                Some(_) => windowed.as_ref(),
+            let mask = match self.config.window_of(layer_idx) {
+                None => pass.full.as_ref(),
+                Some(_) => pass.windowed.as_ref(),
             };
             let rows = probe.wants_attention(layer_idx);
             let (y, weights) = match layer {
                 Layer::SelfAttention(layer) => {
                     let cache = cache.as_deref_mut().map(|cache| (layer_idx, cache));
-                    layer.forward(&x, (&pass, causal), cache, rows)?
+                    layer.forward(&x, (&pass, mask), cache, rows)?
                 }
                 Layer::CrossAttention(layer) => {
                     let states = states.as_ref().and_then(|states| states.layer(layer_idx));
@@ -240,6 +260,18 @@ impl LanguageModel {
         }
     }
 
+    /// The final norm of states of any layer, `(…, D)`
+    pub(crate) fn normed(&self, hidden: &Tensor) -> Result<Tensor, Error> {
+        Ok(self.norm.forward(hidden)?)
+    }
+
+    /// The head's rows of some words, `(ids, D)`: their products with a state are its logits.
+    pub(crate) fn head_rows(&self, ids: &[u32]) -> Result<Tensor, Error> {
+        let rows = Embedding { weight: self.lm_head.weight.clone() };
+        let ids = Tensor::from_slice(ids, ids.len(), self.lm_head.weight.device())?;
+        Ok(rows.forward(&ids)?)
+    }
+
     /// `(…, D)` → `(…, V)`
     pub(super) fn logits(&self, hidden: &Tensor) -> Result<Tensor, Error> {
         Ok(self.lm_head.forward(hidden)?)
@@ -296,7 +328,7 @@ impl DecoderLayer {
     fn forward(
         &self,
         x: &Tensor,
-        (pass, causal): (&Pass, Option<&Tensor>),
+        (pass, mask): (&Pass, Option<&Tensor>),
         cache: Option<(usize, &mut KvCache)>,
         rows: Option<crate::probe::Rows>,
     ) -> Result<(Tensor, Option<Tensor>), Error> {
@@ -314,10 +346,6 @@ impl DecoderLayer {
         let (k, v) = match cache {
             Some((layer_idx, cache)) => cache.append(layer_idx, &k, &v)?, // (B, Hkv, S, d)
             None => (k, v),
-        };
-        let mask = match pass.mask {
-            Mask::Causal => causal,
-            Mask::Additive(mask) => Some(*mask),
         };
         let scale = 1.0 / (q.dim(3)? as f32).sqrt();
         let how = Attend { mask, scale, compute: self.qkv_proj.compute() };

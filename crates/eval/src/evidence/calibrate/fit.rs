@@ -1,0 +1,178 @@
+//! From labelled rows to detectors, thresholds, and how far a mark can be trusted.
+//!
+//! Weights are fitted to the even scenes, on which true and false count the same; probabilities
+//! and reliability come from the odd ones. Nothing here asks a model.
+
+use std::collections::BTreeMap;
+
+use vlm::explain::logistic::{Curve, Logistic, Samples};
+use vlm::explain::{Detector, MapWeights, Mark, State};
+
+use super::L2;
+use super::rows::Row;
+use crate::metric::wilson;
+
+/// Of true things this share at most is struck.
+const MOST_STRUCK: f64 = 0.015;
+/// No claim is called unsupported from this probability on.
+const MOST_UNSUPPORTED: f32 = 0.5;
+/// From this probability on it is called seen.
+const SEEN_FROM: f32 = 0.9;
+/// Below this it is unsupported where nothing else is known.
+const UNSUPPORTED_BELOW: f32 = 0.3;
+/// Of the words whose region is right, so many keep it.
+const LEAST_KEPT: f64 = 0.97;
+/// Fewer rows of its own than this are no ground for a curve.
+const LEAST_OWN: usize = 40;
+
+/// A detector of what is true, or None where there is only one kind of rows.
+pub(super) fn detector(rows: &[Row]) -> Option<Detector> {
+    let mut rows = rows.iter().filter(|row| !row.is_function).peekable();
+    let mut samples = Samples::new(rows.peek()?.features.len());
+    let rows: Vec<&Row> = rows.collect();
+    for row in rows.iter().filter(|row| row.fits()) {
+        samples.push(&row.features, row.is_true, 1.0);
+    }
+    samples.balance();
+    let logistic = Logistic::fit(&samples, L2)?;
+    let of = |own: bool| -> Vec<(f32, bool)> {
+        let held = rows.iter().filter(|row| !row.fits() && (row.own || !own));
+        held.map(|row| (logistic.logit(&row.features), row.is_true)).collect()
+    };
+    let own = of(true);
+    let wrong = own.iter().filter(|(_, is_true)| !is_true).count();
+    let scored = if own.len() >= LEAST_OWN && wrong > 0 { own } else { of(false) };
+    let curve = Some(Curve::isotonic(&scored)).filter(|curve| !curve.x.is_empty());
+    let (seen_from, unsupported_below) = (SEEN_FROM, UNSUPPORTED_BELOW);
+    Some(Detector { logistic, curve, seen_from, unsupported_below })
+}
+
+/// As high as it may be: few true claims are struck, and none that is as likely true as not.
+pub(super) fn set_threshold(detector: &mut Detector, claims: &[Row]) {
+    let held = claims.iter().filter(|row| !row.fits() && row.own && row.is_true);
+    let mut said: Vec<f32> = held.map(|row| detector.probability(&row.features)).collect();
+    said.sort_by(f32::total_cmp);
+    let most = (MOST_STRUCK * said.len() as f64) as usize;
+    let below = said.get(most).copied().unwrap_or(UNSUPPORTED_BELOW);
+    detector.unsupported_below = below.clamp(UNSUPPORTED_BELOW, MOST_UNSUPPORTED);
+}
+
+/// How the peak of a map becomes the probability that the region is right, and from where on a
+/// word has one: where words that rest on something are told best from those that do not, and
+/// nearly all of the former keep theirs.
+pub(super) fn score_regions(map: &mut MapWeights, words: &[Row]) {
+    let right: Vec<(f32, bool)> =
+        words.iter().filter_map(|row| Some((row.peak?, row.points?))).collect();
+    if right.is_empty() {
+        return;
+    }
+    let curve = Curve::isotonic(&right);
+    let score = |row: &Row| curve.at(row.peak?);
+    let rests: Vec<f32> =
+        words.iter().filter(|row| row.points == Some(true)).filter_map(score).collect();
+    let does_not = words.iter().filter(|row| row.is_function || !row.is_true);
+    let does_not: Vec<f32> = does_not.filter_map(score).collect();
+    let above = |scores: &[f32], threshold: f32| {
+        let n = scores.iter().filter(|&&score| score >= threshold).count();
+        n as f64 / scores.len().max(1) as f64
+    };
+    let gain = |threshold: f32| above(&rests, threshold) - above(&does_not, threshold);
+    let candidates = (0..100).map(|percent| percent as f32 / 100.0);
+    let keeps = |threshold: &f32| above(&rests, *threshold) >= LEAST_KEPT;
+    let best = candidates.filter(keeps).max_by(|a, b| gain(*a).total_cmp(&gain(*b)));
+    map.threshold = best.unwrap_or(0.0);
+    map.score = Some(curve);
+}
+
+/// For each kind and state how often claims were wrong, of the model's own.
+pub(super) fn reliability(detector: &Detector, claims: &[Row]) -> Vec<Mark> {
+    let mut counts: BTreeMap<(&str, State), (usize, usize)> = BTreeMap::new();
+    let mut kinds: BTreeMap<&str, (usize, usize)> = BTreeMap::new();
+    for row in claims.iter().filter(|row| !row.fits() && row.own) {
+        let state = match detector.probability(&row.features) {
+            p if p < detector.unsupported_below => State::Unsupported,
+            p if p >= detector.seen_from && !row.says_anyway => State::Seen,
+            _ => State::Guessed,
+        };
+        let count = |(n, wrong): (usize, usize)| (n + 1, wrong + usize::from(!row.is_true));
+        let of_state = counts.entry((row.kind, state)).or_default();
+        *of_state = count(*of_state);
+        let of_kind = kinds.entry(row.kind).or_default();
+        *of_kind = count(*of_kind);
+    }
+    let share = |(n, wrong): (usize, usize)| wrong as f64 / n.max(1) as f64;
+    let mark = |((kind, state), counted): ((&str, State), (usize, usize))| {
+        let wrong = share(counted);
+        let usual = kinds.get(kind).map_or(0.0, |kind| share(*kind));
+        let [low, high] = wilson(wrong, counted.0);
+        // What is called seen must be right more often than the kind is, the rest less often.
+        let beats_chance = if state == State::Seen { high < usual } else { low > usual };
+        let name = match state {
+            State::Seen => "seen",
+            State::Guessed => "guessed",
+            State::Unsupported => "unsupported",
+        };
+        Mark {
+            kind: kind.to_owned(),
+            state: name.to_owned(),
+            n: counted.0,
+            wrong: wrong as f32,
+            beats_chance,
+        }
+    };
+    counts.into_iter().map(mark).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Two features: the first tells true from false, the second nothing.
+    fn rows(n: usize, share_wrong: usize) -> Vec<Row> {
+        let row = |i: usize| {
+            let is_true = i % share_wrong != 0;
+            let noise = (i * 7919 % 1000) as f32 / 500.0 - 1.0;
+            let features = vec![if is_true { 1.0 } else { -1.0 } + 1.5 * noise, noise];
+            Row { features, is_true, scene: (i / 3) as u64, own: true, ..Row::default() }
+        };
+        (0..n).map(row).collect()
+    }
+
+    #[test]
+    fn a_detector_says_how_often_it_is_right() {
+        let rows = rows(4000, 10);
+        let mut detector = detector(&rows).expect("a detector");
+        let said = |row: &Row| f64::from(detector.probability(&row.features));
+        let mean = rows.iter().map(said).sum::<f64>() / rows.len() as f64;
+        assert!((mean - 0.9).abs() < 0.02, "calibrated on the model's own: {mean}");
+        set_threshold(&mut detector, &rows);
+        assert!((0.3..=0.5).contains(&detector.unsupported_below));
+        let marks = reliability(&detector, &rows);
+        let of = |state: &str| marks.iter().find(|mark| mark.state == state).expect("a mark");
+        assert!(of("seen").beats_chance && of("seen").wrong < 0.1);
+        assert!(of("unsupported").beats_chance && of("unsupported").wrong > 0.5, "{marks:?}");
+    }
+
+    #[test]
+    fn one_kind_of_rows_gives_no_detector() {
+        let rows: Vec<Row> = rows(100, 10).into_iter().filter(|row| row.is_true).collect();
+        assert!(detector(&rows).is_none());
+        assert!(super::detector(&[]).is_none());
+    }
+
+    #[test]
+    fn a_region_needs_a_peak_that_others_do_not_have() {
+        let logistic = Logistic { weights: vec![1.0], bias: 0.0 };
+        let mut map = MapWeights { logistic, score: None, threshold: 0.0 };
+        let row = |i: usize| {
+            let rests = i % 2 == 0;
+            let peak = if rests { 3.0 } else { -3.0 } + (i % 10) as f32 / 10.0;
+            let points = rests.then_some(true).or((i % 4 == 1).then_some(false));
+            Row { peak: Some(peak), points, is_true: rests, is_function: !rests, ..Row::default() }
+        };
+        score_regions(&mut map, &(0..400).map(row).collect::<Vec<_>>());
+        let curve = map.score.expect("a curve");
+        let (low, high) = (curve.at(-2.5).expect("a score"), curve.at(3.5).expect("a score"));
+        assert!(low < map.threshold && map.threshold <= high, "{low} {} {high}", map.threshold);
+    }
+}
