@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use ts_rs::TS;
 
 pub use evidence::{
-    AnswerRef, CheckView, ClaimKind, ClaimState, ClaimView, Condition, CoverRequest, CoverView,
+    AnswerRef, CheckView, ClaimKind, ClaimState, ClaimView, CoverRequest, CoverView,
     EvidenceFigure, EvidenceView, ExpertView, ExportFormat, LongProgress, MapRequest,
     MarkReliability, RawMap, Region, Reliability, Said, SpotView, TestView, TrialEvent,
     WithoutView, WordNumbers, WordRegion, WordSearch, WordShift, WordWeight,

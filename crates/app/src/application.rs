@@ -2,6 +2,9 @@
 
 mod getting;
 mod quantization;
+mod reliability;
+mod shots;
+mod trials;
 
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{SyncSender, sync_channel};
@@ -14,14 +17,16 @@ use crate::api::{
     ApiError, AppState, AskEvent, AskOptions, AskRequest, Chat, ChatMessage, ChatRole, ImageRef,
     ModelCard, ModelRef, ModelState, Tile,
 };
-use crate::chats::{Chats, conversation, n_answers};
-use crate::engine::{self, Job, Loaded, Question};
+use crate::chats::{Chats, Kept, n_answers};
+use crate::engine::{self, Job, Loaded, Question, Seat};
 use crate::failure::{api_error, failure};
 use crate::library::{Library, LibraryOptions};
 use crate::models;
 use crate::pictures::{Picture, Pictures, png};
 use crate::settings;
 use crate::telling::Teller;
+
+use shots::Laid;
 
 /// Jobs that may wait for the engine.
 const MAX_QUEUE: usize = 8;
@@ -60,6 +65,7 @@ struct Shared {
     library: Library,
     /// Packed weights run on the CPU only.
     can_quantize: bool,
+    trials: trials::Trials,
     /// Stops the measurement that is running.
     measuring: Mutex<Option<Cancel>>,
 }
@@ -103,6 +109,7 @@ impl App {
             n_regenerated: Default::default(),
             settings: options.settings,
             can_quantize,
+            trials: Default::default(),
             measuring: Mutex::default(),
         };
         let app = App { shared: Arc::new(shared) };
@@ -287,6 +294,7 @@ impl App {
     pub fn cancel_all(&self) {
         lock(&self.shared.chats).cancel_all();
         self.shared.library.stop_all();
+        self.stop_trial();
         self.cancel_measuring();
     }
 }
@@ -379,7 +387,7 @@ impl App {
             return Err(failure("no_question", "the question is empty", hint));
         }
         self.wait_until_loaded()?;
-        for &image in &request.images {
+        for image in request.images.iter().copied().chain(request.region.map(|r| r.image)) {
             lock(&self.shared.pictures).get(image)?;
         }
         let question = ChatMessage {
@@ -401,11 +409,11 @@ impl App {
         options: impl Fn(&Loaded) -> GenerateOptions,
         cancel: Cancel,
         on_event: Box<dyn FnMut(AskEvent) -> bool + Send>,
-    ) -> Result<ChatMessage, ApiError> {
+    ) -> Result<Kept, ApiError> {
         let ears = Arc::new(Mutex::new(on_event));
         let result = self.run(chat, options, cancel, ears.clone());
         let (last, result) = match result {
-            Ok((message, event)) => (event, Ok(message)),
+            Ok((kept, event)) => (event, Ok(kept)),
             Err(error) => (AskEvent::Failed(error.clone()), Err(error)),
         };
         (lock(&ears))(last);
@@ -418,19 +426,12 @@ impl App {
         options: impl Fn(&Loaded) -> GenerateOptions,
         cancel: Cancel,
         ears: Arc<Mutex<Box<dyn FnMut(AskEvent) -> bool + Send>>>,
-    ) -> Result<(ChatMessage, AskEvent), ApiError> {
+    ) -> Result<(Kept, AskEvent), ApiError> {
         let loaded = self.loaded().ok_or_else(stopped)?;
         let so_far = self.chat(chat)?;
         let number = n_answers(&so_far);
-        let (messages, ids) = conversation(&so_far);
-        let mut images = Vec::new();
-        let mut shown = Vec::new();
-        for id in ids {
-            let image = self.pixels(id)?;
-            shown.push((id, image.dimensions()));
-            images.push(image);
-        }
-        let teller = Arc::new(Mutex::new(Teller::new(shown, loaded.load_ms)));
+        let Laid { messages, images, shown, aside } = self.laid(&so_far.messages)?;
+        let teller = Arc::new(Mutex::new(Teller::new(shown, loaded.maps, loaded.load_ms)));
         let telling = teller.clone();
         let on_event = move |event: Event| {
             let event = lock(&telling).event(event);
@@ -438,7 +439,8 @@ impl App {
         };
         let options = options(&loaded);
         let on_event = Box::new(on_event);
-        let question = Question { chat, messages, images, options, cancel, on_event };
+        let seat = Seat { chat, aside };
+        let question = Question { seat, messages, images, options, cancel, on_event };
         let (reply, result) = sync_channel(1);
         self.shared.jobs.send(Job::Ask { question, reply }).map_err(|_| stopped())?;
         let answer: Answer = result.recv().map_err(|_| stopped())??;
@@ -453,7 +455,7 @@ impl App {
             check: None,
             cancelled: matches!(finished, AskEvent::Finished { cancelled: true, .. }),
         };
-        Ok((message, finished))
+        Ok(((message, Arc::new(answer)), finished))
     }
 }
 

@@ -15,6 +15,7 @@ mod chats;
 mod pictures;
 
 mod engine;
+mod evidence;
 mod outline;
 mod telling;
 

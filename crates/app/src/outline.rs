@@ -36,6 +36,14 @@ pub(crate) fn outline(map: &Heatmap, size: (u32, u32)) -> Outline {
     Outline { rings: rings.collect(), area }
 }
 
+/// The box around the region of `map`; `None` where nothing is.
+pub(crate) fn hull(map: &Heatmap) -> Option<[f32; 4]> {
+    let inside = around_peak(map);
+    let cells = (0..inside.len()).filter(|&cell| inside[cell]);
+    let boxes = cells.map(|cell| map.cell_box(cell / map.cols, cell % map.cols));
+    boxes.reduce(|a, b| [a[0].min(b[0]), a[1].min(b[1]), a[2].max(b[2]), a[3].max(b[3])])
+}
+
 /// Whether each cell belongs to the part around the strongest one that reaches enough of it.
 fn around_peak(map: &Heatmap) -> Vec<bool> {
     let values = &map.values;

@@ -24,6 +24,9 @@ pub(crate) struct Batch {
     pub(crate) rows: Tensor,
     /// `(M,)` the tokens they are to predict.
     pub(crate) targets: Tensor,
+    /// `(N, R)` rows that are taught where to look: of each picture those of its grounds, in
+    /// order, and zeros after them; `None` without any.
+    pub(crate) looking: Option<Tensor>,
 }
 
 impl Batch {
@@ -47,7 +50,18 @@ impl Batch {
             }
         }
         let cpu = &Device::Cpu;
+        let n_looking = n_looking(rows);
+        let mut looking = vec![0u32; n * n_looking];
+        for (line, row) in looking.chunks_mut(n_looking.max(1)).zip(rows) {
+            let grounds = row.grounds.iter().map(|ground| ground.row as u32);
+            line.iter_mut().zip(grounds).for_each(|(cell, at)| *cell = at);
+        }
+        let looking = match n_looking {
+            0 => None,
+            _ => Some(Tensor::from_vec(looking, (n, n_looking), cpu)?),
+        };
         Ok(Self {
+            looking,
             input_ids: Tensor::from_vec(input_ids, (n, t), cpu)?,
             positions: Tensor::from_vec(positions, (n, t), cpu)?,
             mask: Tensor::from_vec(mask, (n, 1, t, t), cpu)?,
@@ -55,6 +69,11 @@ impl Batch {
             targets: Tensor::new(targets, cpu)?,
         })
     }
+}
+
+/// Most grounds of one row.
+fn n_looking(rows: &[Row]) -> usize {
+    rows.iter().map(|row| row.grounds.len()).max().unwrap_or(0)
 }
 
 /// Opens the mask where a row may look; padded rows see the first token only, so that no row of
@@ -84,7 +103,7 @@ fn hide(mask: &mut [f32], row: &Row, t: usize) {
 
 /// Attention rows with the columns they should rest on.
 pub(crate) struct Gaze {
-    /// `(R,)` flat indices into `N × T`.
+    /// `(R,)` flat indices into the rows of [`Batch::looking`].
     pub(crate) rows: Tensor,
     /// `(R, T)`, 1 at the columns that count.
     pub(crate) columns: Tensor,
@@ -104,10 +123,10 @@ impl Gaze {
     ) -> Result<Option<Self>, Error> {
         let t = rows.iter().map(|r| r.ids.len()).max().unwrap_or(0);
         let (mut flat, mut columns, mut weights) = (Vec::new(), Vec::new(), Vec::new());
-        let mut outline = Vec::new();
+        let (mut outline, n_looking) = (Vec::new(), n_looking(rows));
         for (i, row) in rows.iter().enumerate() {
-            for ground in row.grounds.iter().filter(|g| g.side == side) {
-                flat.push((i * t + ground.row) as u32);
+            for (k, ground) in row.grounds.iter().enumerate().filter(|(_, g)| g.side == side) {
+                flat.push((i * n_looking + k) as u32);
                 weights.push(ground.weight);
                 let start = columns.len();
                 columns.resize(start + t, 0f32);

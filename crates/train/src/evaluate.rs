@@ -186,9 +186,9 @@ fn attended(
                 maps.push(image.to_vec2::<f32>()?);
             }
         }
-        let grounded = row.grounds.iter().filter(|g| g.side == Side::Answer);
-        for ground in grounded.filter(|g| !g.boxes.is_empty()) {
-            let mass = |cell: usize| maps.iter().map(|m| m[ground.row][cell]).sum::<f32>();
+        let grounds = row.grounds.iter().enumerate().filter(|(_, g)| g.side == Side::Answer);
+        for (k, ground) in grounds.filter(|(_, g)| !g.boxes.is_empty()) {
+            let mass = |cell: usize| maps.iter().map(|m| m[k][cell]).sum::<f32>();
             let peak = (0..span.len()).max_by(|&a, &b| mass(a).total_cmp(&mass(b)));
             let inside = models.tokens.inside_any(&ground.boxes);
             scores.add("attended", peak.is_some_and(|p| inside[p]));

@@ -121,7 +121,7 @@ fn caption(scene: &Scene) -> String {
 pub(crate) struct Read {
     /// `(N T, D)`, after the final norm.
     pub(crate) hidden: Tensor,
-    /// Layer and its attention weights `(N, H, T, T)`.
+    /// Layer and its attention weights `(N, H, R, T)`, at the rows of [`Batch::looking`].
     pub(crate) attention: Vec<(usize, Tensor)>,
 }
 
@@ -133,7 +133,11 @@ pub(crate) fn read(models: &Models, batch: &Batch, image_embeds: &Tensor) -> Res
     let before = words.narrow(1, 0, span.start)?;
     let after = words.narrow(1, span.end, t - span.end)?;
     let inputs = Tensor::cat(&[&before, image_embeds, &after], 1)?; // (N, T, D)
-    let mut probe = Probe::attention(models.supervised_layers(), Rows::All);
+    let layers = models.supervised_layers();
+    let mut probe = match &batch.looking {
+        Some(rows) => Probe::attention(layers, Rows::Chosen(rows.clone())),
+        None => Probe::none(),
+    };
     let positions = Positions::Ids(&batch.positions);
     let mask = Mask::Additive(&batch.mask);
     let hidden = models.vlm.forward(&inputs, &positions, &mask, None, &mut probe)?;
@@ -207,7 +211,7 @@ fn gaze_loss(
     let mut total: Option<Tensor> = None;
     for &[layer, head] in heads {
         let Some((_, weights)) = attention.iter().find(|(l, _)| *l == layer) else { continue };
-        let weights = weights.narrow(1, head, 1)?.squeeze(1)?.contiguous()?; // (N, T, T)
+        let weights = weights.narrow(1, head, 1)?.squeeze(1)?.contiguous()?; // (N, R, T)
         let rows = weights.flatten(0, 1)?.index_select(&gaze.rows, 0)?; // (R, T)
         let loss = (surprise(gaze, &rows)? * &gaze.weights)?.sum_all()?;
         total = Some(match total {

@@ -9,7 +9,7 @@
 use candle_core::Tensor;
 
 /// Which query rows of the attention weights are kept.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Default)]
 pub enum Rows {
     /// Only the last token's: the row that predicts the next token. Cheap: the others are never
     /// computed, and the output is bit for bit what it is without a probe.
@@ -17,6 +17,9 @@ pub enum Rows {
     Last,
     /// Every row.
     All,
+    /// These of each sample, `(B, R)` u32; the weights are `(B, H, R, S)`. For a trainer, which
+    /// supervises few rows: the output stays fused and the others are never computed.
+    Chosen(Tensor),
 }
 
 /// What to keep, and after a forward pass what was kept.
@@ -56,7 +59,7 @@ impl Probe {
 
     /// Which rows of this layer's weights are wanted, if any.
     pub(crate) fn wants_attention(&self, layer_idx: usize) -> Option<Rows> {
-        self.attention_layers.contains(&layer_idx).then_some(self.rows)
+        self.attention_layers.contains(&layer_idx).then(|| self.rows.clone())
     }
 
     pub(crate) fn offer_attention(&mut self, layer_idx: usize, weights: Tensor) {

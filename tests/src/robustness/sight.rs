@@ -21,7 +21,7 @@ fn nano() -> PathBuf {
 fn check(folder: &Path, quantization: Quantization) -> Sight {
     let model = Model::load(folder, quantization).expect("a model that loads");
     let parts = (&model.vlm, &model.processor);
-    eval::sight::check(parts, &model.heads, &Cancel::new()).expect("a check that ends")
+    eval::sight::check(parts, &model.calibration.heads, &Cancel::new()).expect("a check that ends")
 }
 
 /// The shipped model with `change` made to its tensors.

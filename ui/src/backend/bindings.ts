@@ -214,11 +214,6 @@ words: string,
 tested: CoverView | null, };
 
 /**
- * Under which condition a question is answered again.
- */
-export type Condition = "covered" | "elsewhere" | "without_picture";
-
-/**
  * Covers a region and asks again.
  */
 export type CoverRequest = { answer: AnswerRef, 
@@ -760,6 +755,11 @@ export type Reliability = {
  */
 calibrated: boolean, 
 /**
+ * False: it was measured, and its regions do not agree with what its words depend on. They are
+ * shown only once a test has confirmed them.
+ */
+maps: boolean, 
+/**
  * About how long calibrating takes here.
  */
 minutes: number, 
@@ -880,7 +880,7 @@ export type TransferPhase = "asking" | "downloading" | "waiting" | "verifying" |
 /**
  * What is told while something is tried on an answer.
  */
-export type TrialEvent = { "type": "progress", done: number, all: number, secondsLeft: number | null, } | { "type": "saying", condition: Condition, text: string, } | { "type": "regions", words: Array<WordRegion>, };
+export type TrialEvent = { "type": "progress", done: number, all: number, secondsLeft: number | null, } | { "type": "saying", text: string, } | { "type": "regions", words: Array<WordRegion>, };
 
 /**
  * How a need and a machine go together.

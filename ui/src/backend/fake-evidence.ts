@@ -18,7 +18,6 @@ import type {
   MarkReliability,
   RawMap,
   Reliability,
-  TrialEvent,
 } from "./bindings";
 
 export const WIDTH = 960;
@@ -304,6 +303,7 @@ const MEASURED = { date: "2026-11-27T12:00:00Z", scenes: 5000, build: "0.1.0 (x8
 
 const CALIBRATED: Reliability = {
   calibrated: true,
+  maps: true,
   minutes: 4,
   marks: MARKS,
   figures: [],
@@ -351,18 +351,6 @@ export function fakeEvidence(scene: string, pause: () => Promise<unknown>): Evid
     }
   }
 
-  async function say(view: CoverView, on: (event: TrialEvent) => void): Promise<void> {
-    for (const [condition, said] of [
-      ["covered", view.covered],
-      ["elsewhere", view.elsewhere],
-    ] as const) {
-      const words = said.text.split(" ");
-      await steps(words.length, (n) =>
-        on({ type: "saying", condition, text: words.slice(0, n).join(" ") }),
-      );
-    }
-  }
-
   async function long(step: string, on: (progress: LongProgress) => void): Promise<void> {
     await steps(12, (done) =>
       on({ step, done: done * 40, all: 480, secondsLeft: 240 - done * 20 }),
@@ -391,9 +379,9 @@ export function fakeEvidence(scene: string, pause: () => Promise<unknown>): Evid
       if (scene === "unsure-counts") view.claims[1] = { ...view.claims[1]!, trusted: false };
       return view;
     },
-    cover: async (request, on) => {
+    cover: async (request) => {
       const outcome = request.claim === 3 ? UNMOVED : COVERED;
-      await say(outcome, on);
+      await steps(6, () => {});
       return { ...outcome, region: request.region };
     },
     test: async (_, index, on) => {
@@ -408,7 +396,7 @@ export function fakeEvidence(scene: string, pause: () => Promise<unknown>): Evid
     without: async (_, on) => {
       const words = "A house and a tree.".split(" ");
       await steps(words.length, (n) =>
-        on({ type: "saying", condition: "without_picture", text: words.slice(0, n).join(" ") }),
+        on({ type: "saying", text: words.slice(0, n).join(" ") }),
       );
       return {
         text: words.join(" "),

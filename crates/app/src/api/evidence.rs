@@ -164,20 +164,10 @@ pub struct Said {
 pub enum TrialEvent {
     /// How far it is; the time left is absent until it can be told.
     Progress { done: u32, all: u32, seconds_left: Option<f32> },
-    /// An answer being given under one condition, so far.
-    Saying { condition: Condition, text: String },
+    /// What is said without the picture, so far.
+    Saying { text: String },
     /// What each word rests on as far as it is known; absent where none was found.
     Regions { words: Vec<WordRegion> },
-}
-
-/// Under which condition a question is answered again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, TS)]
-#[ts(export_to = "bindings.ts")]
-#[serde(rename_all = "snake_case")]
-pub enum Condition {
-    Covered,
-    Elsewhere,
-    WithoutPicture,
 }
 
 /// The region of a word by knock-out.
@@ -333,6 +323,9 @@ pub struct RawMap {
 pub struct Reliability {
     /// False: its marks are off, since nobody knows what they would be worth.
     pub calibrated: bool,
+    /// False: it was measured, and its regions do not agree with what its words depend on. They are
+    /// shown only once a test has confirmed them.
+    pub maps: bool,
     /// About how long calibrating takes here.
     pub minutes: f32,
     /// By state and kind; empty where it is not calibrated.

@@ -8,26 +8,14 @@
 
 use candle_core::{DType, Device, Tensor};
 
-use super::nn::{Attend, attention, attention_with_last_weights, attention_with_weights};
+use super::nn::{Attend, attention, attention_weights};
+use super::nn::{attention_with_last_weights, attention_with_weights};
 use crate::error::{Context, Error};
 use crate::probe::Rows;
 
 /// Added to the score of a key that must not be seen. Finite, so that a row that sees nothing
 /// stays a number.
 pub const MASKED: f32 = -1e30;
-
-/// `(B, T, H·d)` → `(B, H, T, d)`
-pub(super) fn split_heads(x: &Tensor, n_heads: usize) -> Result<Tensor, Error> {
-    let (b, t, d) = x.dims3()?;
-    let x = x.reshape((b, t, n_heads, d / n_heads))?.transpose(1, 2)?;
-    Ok(x.contiguous()?) // (B, H, T, d)
-}
-
-/// `(B, H, T, d)` → `(B, T, H·d)`
-pub(super) fn merge_heads(x: &Tensor) -> Result<Tensor, Error> {
-    let (b, h, t, d) = x.dims4()?;
-    Ok(x.transpose(1, 2)?.contiguous()?.reshape((b, t, h * d))?) // (B, T, D)
-}
 
 /// Attention output `(B, H, T, d)` and, where asked for, weights `(B, H, rows, S)`. The last row
 /// alone changes no bit of the output.
@@ -46,7 +34,32 @@ pub(super) fn attend(
             let (out, weights) = attention_with_weights(q, k, v, how)?;
             Ok((out, Some(weights)))
         }
+        Some(Rows::Chosen(rows)) => {
+            let (few, mask) = chosen(q, how.mask, &rows)?;
+            let weights = attention_weights(&few, k, &Attend { mask: mask.as_ref(), ..*how })?;
+            Ok((attention(q, k, v, how)?, Some(weights)))
+        }
     }
+}
+
+/// The queries `(B, H, R, d)` and rows of the mask `(B, 1, R, S)` at `rows (B, R)` of `q`
+/// `(B, H, T, d)`.
+fn chosen(
+    q: &Tensor,
+    mask: Option<&Tensor>,
+    rows: &Tensor,
+) -> Result<(Tensor, Option<Tensor>), Error> {
+    let ((b, h, t, d), r) = (q.dims4()?, rows.dim(1)?);
+    let first = Tensor::arange(0u32, b as u32, rows.device())?.affine(t as f64, 0.0)?;
+    let flat = rows.broadcast_add(&first.unsqueeze(1)?)?.flatten_all()?; // (B R)
+    let by_row = q.transpose(1, 2)?.reshape((b * t, h * d))?;
+    let q = by_row.index_select(&flat, 0)?.reshape((b, r, h, d))?.transpose(1, 2)?.contiguous()?;
+    let of_mask = |mask: &Tensor| {
+        let n_keys = mask.dim(3)?;
+        let mask = mask.broadcast_as((b, 1, t, n_keys))?.reshape((b * t, n_keys))?;
+        mask.index_select(&flat, 0)?.reshape((b, 1, r, n_keys))
+    };
+    Ok((q, mask.map(of_mask).transpose()?))
 }
 
 /// The causal mask of `n_new` tokens after `n_past`, `(1, 1, T, S)`; `None` when every key is seen.

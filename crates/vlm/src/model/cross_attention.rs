@@ -13,12 +13,13 @@ use std::collections::BTreeMap;
 use candle_core::{Device, Tensor};
 
 use super::Vlm;
-use super::attention::{MASKED, attend, merge_heads, split_heads};
+use super::attention::{MASKED, attend};
 use super::gate::Gate;
 use super::kv_cache::KvCache;
 use super::loader::Loader;
 use super::mlp::Mlp;
 use super::nn::{Attend, Linear, Projections, RmsNorm};
+use super::nn::{merge_heads, split_heads};
 use crate::config::TextConfig;
 use crate::error::{Context, Error};
 use crate::probe::Rows;

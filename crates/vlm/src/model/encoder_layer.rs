@@ -7,11 +7,11 @@
 
 use candle_core::Tensor;
 
-use super::attention::{merge_heads, split_heads};
 use super::gate::Gate;
 use super::loader::Loader;
 use super::mlp::{Mlp, MlpNames, MlpSizes};
 use super::nn::{Activation, Attend, Linear, Norm, Projections, attention, rope};
+use super::nn::{merge_heads, split_heads};
 use super::rotary::Angles;
 use crate::error::Error;
 
@@ -186,7 +186,7 @@ impl EncoderLayer {
         }
         let scale = 1.0 / (q.dim(3)? as f32).sqrt();
         let how = Attend { mask, scale, compute: self.qkv_proj.compute() };
-        merge_heads(&attention(&q, &k, &v, &how)?) // (B, T, D)
+        Ok(merge_heads(&attention(&q, &k, &v, &how)?)?) // (B, T, D)
     }
 
     fn finish(&self, x: &Tensor, attended: &Tensor) -> Result<Tensor, Error> {

@@ -10,12 +10,13 @@
 
 use candle_core::{Device, Tensor};
 
-use super::attention::{attend, causal_mask, merge_heads, split_heads};
+use super::attention::{attend, causal_mask};
 use super::cross_attention::{CrossAttentionLayer, CrossAttentionStates};
 use super::kv_cache::KvCache;
 use super::loader::Loader;
 use super::mlp::Mlp;
 use super::nn::{Attend, Embedding, Linear, Norm, Projections, RmsNorm, rope};
+use super::nn::{merge_heads, split_heads};
 use super::rotary::{Angles, Rotary};
 use super::{Mask, Positions};
 use crate::config::{TextConfig, TextKind};

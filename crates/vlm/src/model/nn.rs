@@ -11,6 +11,7 @@
 mod activation;
 mod attention;
 mod fused;
+mod heads;
 mod linear;
 mod loss;
 mod norm;
@@ -19,8 +20,10 @@ mod weight;
 
 pub use activation::{Activation, swiglu};
 pub use attention::{
-    Attend, attention, attention_with_last_weights, attention_with_weights, softmax,
+    Attend, attention, attention_weights, attention_with_last_weights, attention_with_weights,
+    softmax,
 };
+pub use heads::{merge_heads, split_heads};
 pub use linear::{Embedding, Linear, Projections, matmul};
 pub use loss::cross_entropy;
 pub use norm::{LayerNorm, Norm, RmsNorm};

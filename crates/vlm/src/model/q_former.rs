@@ -11,9 +11,10 @@
 
 use candle_core::Tensor;
 
-use super::attention::{attend, merge_heads, split_heads};
+use super::attention::attend;
 use super::loader::Loader;
 use super::nn::{Activation, Attend, Embedding, LayerNorm, Linear, Projections};
+use super::nn::{merge_heads, split_heads};
 use super::projector::Projected;
 use crate::config::{Config, QFormerConfig, QFormerText};
 use crate::error::Error;

@@ -114,6 +114,12 @@ export function worth(claim: ClaimView, marks: MarkReliability[]): MarkReliabili
   return same.find((mark) => mark.kind === claim.kind) ?? same.find((mark) => !mark.kind) ?? null;
 }
 
+/** What a claim rests on as a sentence, without how sure it is. */
+export function restsOn(claim: ClaimView): string {
+  const says = claim.words.split(";")[0] ?? "";
+  return `${says.charAt(0).toUpperCase()}${says.slice(1)}`;
+}
+
 /** A claim for those who cannot or do not look at the picture. */
 export function spokenClaim(claim: ClaimView): string {
   const tested = claim.tested?.holds ? " Tested." : "";

@@ -79,7 +79,7 @@ test("claims are one stop of Tab; arrows move, Enter opens the card, Escape lets
   await waitFor(() => expect(workspace.gaze?.text).toBe("a dog"));
   await fireEvent.keyDown(found[4]!, { key: "Enter" });
   const card = await screen.findByTestId("claim-card");
-  expect(card.textContent).toContain("No region found in the picture.");
+  expect(card.textContent).toContain("No region found.");
   expect(screen.queryByRole("button", { name: /Cover this/ })).toBeNull();
   found[4]!.blur();
   await fireEvent.keyDown(window, { key: "Escape" });

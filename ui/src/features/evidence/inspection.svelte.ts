@@ -7,7 +7,6 @@ import type {
   AnswerRef,
   ApiError,
   ClaimView,
-  Condition,
   CoverView,
   Region,
   SpotView,
@@ -34,7 +33,8 @@ export interface Trial {
   done: number;
   all: number;
   secondsLeft: number | null;
-  saying: Partial<Record<Condition, string>>;
+  /** What is said without the picture, so far. */
+  saying: string;
   cover: CoverView | null;
   without: WithoutView | null;
   error: ApiError | null;
@@ -242,7 +242,7 @@ export class Inspection {
       done: 0,
       all: 0,
       secondsLeft: null,
-      saying: {},
+      saying: "",
       cover: null,
       without: null,
       error: null,
@@ -264,7 +264,7 @@ export class Inspection {
   #hear(trial: Trial, event: TrialEvent): void {
     if (event.type === "progress")
       [trial.done, trial.all, trial.secondsLeft] = [event.done, event.all, event.secondsLeft];
-    else if (event.type === "saying") trial.saying[event.condition] = event.text;
+    else if (event.type === "saying") trial.saying = event.text;
     else this.found = event.words;
   }
 }

@@ -89,18 +89,31 @@ pub fn attention_with_weights(
     q: &Tensor,
     k: &Tensor,
     v: &Tensor,
-    &Attend { mask, scale, .. }: &Attend,
+    attend: &Attend,
 ) -> Result<(Tensor, Tensor)> {
-    let Sizes { batch, heads, kv_heads, queries, keys, head_size, .. } = sizes(q, k, v, mask)?;
+    let sizes = sizes(q, k, v, attend.mask)?;
+    let Sizes { batch, heads, kv_heads, queries, keys, head_size, .. } = sizes;
+    let weights = attention_weights(q, k, attend)?; // (B, H, T, S)
+    let grouped = weights.reshape((batch, kv_heads, heads / kv_heads * queries, keys))?;
+    let out = grouped.matmul(&v.contiguous()?)?; // (B, Hkv, G·T, d)
+    Ok((out.reshape((batch, heads, queries, head_size))?, weights))
+}
+
+/// The weights `softmax(q kᵀ · scale + mask)` alone, `(B, H, T, S)`.
+///
+/// # Errors
+/// When the shapes do not fit.
+pub fn attention_weights(
+    q: &Tensor,
+    k: &Tensor,
+    &Attend { mask, scale, .. }: &Attend,
+) -> Result<Tensor> {
+    let Sizes { batch, heads, kv_heads, queries, keys, head_size, .. } = sizes(q, k, k, mask)?;
     // The query heads of one key head are rows of one product, so keys need no copies.
     let rows = heads / kv_heads * queries;
     let q = q.contiguous()?.reshape((batch, kv_heads, rows, head_size))?;
     let scores = q.matmul(&k.contiguous()?.transpose(2, 3)?)?; // (B, Hkv, G·T, S)
-    let scores = scores.reshape((batch, heads, queries, keys))?;
-    let weights = softmax(&scores, mask, scale)?; // (B, H, T, S)
-    let grouped = weights.reshape((batch, kv_heads, rows, keys))?;
-    let out = grouped.matmul(&v.contiguous()?)?; // (B, Hkv, G·T, d)
-    Ok((out.reshape((batch, heads, queries, head_size))?, weights))
+    softmax(&scores.reshape((batch, heads, queries, keys))?, mask, scale)
 }
 
 /// `softmax(x · scale + mask)` over the last dimension: `x (B, H, T, S)`, `mask` additive

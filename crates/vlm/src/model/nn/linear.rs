@@ -27,27 +27,32 @@ impl Linear {
     /// When the last size of `x` is not the layer's input size.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
         let (n_out, n_in) = self.weight.dims2()?;
+        if let Weight::Dense(weight) = &self.weight
+            && is_fusable(&[x, weight])
+        {
+            return self.fused(x, weight);
+        }
         let (x, mut dims) = as_rows(x, n_in)?;
         let y = match &self.weight {
             Weight::Packed(packed) => packed.product(&x, self.bias.as_ref(), &[n_out])?.remove(0),
-            Weight::Dense(weight) => self.dense(&x, weight)?,
+            Weight::Dense(weight) => {
+                let y = x.matmul(&weight.t()?)?;
+                self.bias.as_ref().map_or(Ok(y.clone()), |bias| y.broadcast_add(bias))?
+            }
         };
         dims.push(n_out);
         y.reshape(dims) // (..., out)
     }
 
-    fn dense(&self, x: &Tensor, weight: &Tensor) -> Result<Tensor> {
-        if is_fusable(&[x, weight]) {
-            let weight = weight.contiguous()?;
-            return match &self.bias {
-                Some(bias) => x.apply_op3(&weight, bias, Product(self.compute)),
-                None => x.apply_op2(&weight, Product(self.compute)),
-            };
+    /// Without a change of shape on the way: each would be a step of its own going back.
+    fn fused(&self, x: &Tensor, weight: &Tensor) -> Result<Tensor> {
+        if x.dims().last() != Some(&weight.dims2()?.1) {
+            bail!("linear layer of {} inputs was given {:?}", weight.dims2()?.1, x.dims());
         }
-        let y = x.matmul(&weight.t()?)?;
+        let (x, weight) = (x.contiguous()?, weight.contiguous()?);
         match &self.bias {
-            Some(bias) => y.broadcast_add(bias),
-            None => Ok(y),
+            Some(bias) => x.apply_op3(&weight, bias, Product(self.compute)),
+            None => x.apply_op2(&weight, Product(self.compute)),
         }
     }
 }
@@ -121,8 +126,17 @@ fn columns(all: &Tensor, widths: &[usize]) -> Result<Vec<Tensor>> {
     widths.iter().map(cut).collect()
 }
 
-/// `x (rows, in)`, `W (out, in)`, `b (out)` → `(rows, out)`
+/// `x (..., in)`, `W (out, in)`, `b (out)` → `(..., out)`
 struct Product(Compute);
+
+/// The rows of `x (..., in)` and the shape `(..., out)`.
+fn rows_and_shape(x: &Layout, n_out: usize) -> (usize, Shape) {
+    let (mut dims, n_in) = (x.dims().to_vec(), x.dims().last().copied().unwrap_or(1));
+    if let Some(last) = dims.last_mut() {
+        *last = n_out;
+    }
+    (x.shape().elem_count() / n_in.max(1), Shape::from(dims))
+}
 
 impl Product {
     fn forward(&self, x: (&[f32], usize), w: (&[f32], usize), start: Start) -> Vec<f32> {
@@ -136,7 +150,8 @@ impl Product {
 
     /// `dx = g W` and `dW = gᵀ x`, each only where it is wanted.
     fn backward(&self, x: &Tensor, w: &Tensor, grad: &Tensor) -> Result<[Option<Tensor>; 2]> {
-        let ((rows, n_in), n_out) = (x.dims2()?, w.dim(0)?);
+        let (n_out, n_in) = w.dims2()?;
+        let rows = x.elem_count() / n_in.max(1);
         let precision = self.0.precision();
         with_elements(grad, |g| {
             let g = Mat::new(g, rows, n_out);
@@ -173,10 +188,11 @@ impl CustomOp2 for Product {
         w: &CpuStorage,
         w_layout: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
-        let (rows, n_out) = (x_layout.dims()[0], w_layout.dims()[0]);
+        let n_out = w_layout.dims()[0];
+        let (rows, shape) = rows_and_shape(x_layout, n_out);
         let (x, w) = (elements(x, x_layout)?, elements(w, w_layout)?);
         let out = self.forward((x, rows), (w, n_out), Start::Zero);
-        Ok((CpuStorage::F32(out), Shape::from((rows, n_out))))
+        Ok((CpuStorage::F32(out), shape))
     }
 
     fn bwd(
@@ -206,10 +222,11 @@ impl CustomOp3 for Product {
         b: &CpuStorage,
         b_layout: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
-        let (rows, n_out) = (x_layout.dims()[0], w_layout.dims()[0]);
+        let n_out = w_layout.dims()[0];
+        let (rows, shape) = rows_and_shape(x_layout, n_out);
         let (x, w) = (elements(x, x_layout)?, elements(w, w_layout)?);
         let out = self.forward((x, rows), (w, n_out), Start::Bias(elements(b, b_layout)?));
-        Ok((CpuStorage::F32(out), Shape::from((rows, n_out))))
+        Ok((CpuStorage::F32(out), shape))
     }
 
     fn bwd(

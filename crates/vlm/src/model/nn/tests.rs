@@ -68,6 +68,14 @@ fn linear_is_the_composed_one() {
 }
 
 #[test]
+fn heads_are_the_composed_ones() {
+    for (t, h, d) in [(1, 3, 4), (5, 2, 8), (17, 4, 3)] {
+        check("split", &[&[2, t, h * d]], 0.0, |x| split_heads(&x[0], h));
+        check("merge", &[&[2, h, t, d]], 0.0, |x| merge_heads(&x[0]));
+    }
+}
+
+#[test]
 fn norms_are_the_composed_ones() {
     for d in [5, 16, 192, 257] {
         let dims: [&[usize]; 3] = [&[3, 4, d], &[d], &[d]];

@@ -7,9 +7,9 @@ use candle_core::Tensor;
 
 use crate::config::VisionConfig;
 use crate::error::Error;
-use crate::model::attention::{merge_heads, split_heads};
 use crate::model::loader::Loader;
 use crate::model::nn::{Activation, Attend, LayerNorm, Linear, Weight, attention};
+use crate::model::nn::{merge_heads, split_heads};
 
 /// Attention of one query, then a residual MLP.
 pub(super) struct AttentionPooling {
