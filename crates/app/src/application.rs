@@ -17,7 +17,7 @@ use crate::api::{
     ApiError, AppState, AskEvent, AskOptions, AskRequest, Chat, ChatMessage, ChatRole, ImageRef,
     ModelCard, ModelRef, ModelState, Tile,
 };
-use crate::chats::{Asked, Chats, Kept, conversation, n_answers};
+use crate::chats::{Chats, Kept, n_answers};
 use crate::engine::{self, Job, Loaded, Question, Seat};
 use crate::failure::{api_error, failure};
 use crate::library::{Library, LibraryOptions};
@@ -25,6 +25,8 @@ use crate::models;
 use crate::pictures::{Picture, Pictures, png};
 use crate::settings;
 use crate::telling::Teller;
+
+use shots::Laid;
 
 /// Jobs that may wait for the engine.
 const MAX_QUEUE: usize = 8;
@@ -428,9 +430,7 @@ impl App {
         let loaded = self.loaded().ok_or_else(stopped)?;
         let so_far = self.chat(chat)?;
         let number = n_answers(&so_far);
-        let Asked { messages, shots, aside } = conversation(&so_far.messages);
-        let shots = shots.iter().map(|shot| self.shot(shot));
-        let (images, shown) = shots.collect::<Result<(Vec<_>, Vec<_>), ApiError>>()?;
+        let Laid { messages, images, shown, aside } = self.laid(&so_far.messages)?;
         let teller = Arc::new(Mutex::new(Teller::new(shown, loaded.maps, loaded.load_ms)));
         let telling = teller.clone();
         let on_event = move |event: Event| {

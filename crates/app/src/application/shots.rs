@@ -3,14 +3,43 @@
 use std::sync::Arc;
 
 use image::RgbImage;
+use vlm::explain::place;
+use vlm::processor::{Message, Part};
 
-use crate::api::ApiError;
-use crate::chats::Shot;
+use crate::api::{ApiError, ChatMessage};
+use crate::chats::{Asked, Shot, conversation};
 use crate::telling::Shown;
 
 use super::App;
 
+/// A conversation with the pixels of its pictures.
+pub(super) struct Laid {
+    pub messages: Vec<Message>,
+    pub images: Vec<Arc<RgbImage>>,
+    pub shown: Vec<Shown>,
+    /// Asked apart from what was said before.
+    pub aside: bool,
+}
+
 impl App {
+    /// What is asked with the last of `messages`, as the model gets it. A general model is told
+    /// where a part lies in its picture; the shipped one knows no such sentence.
+    pub(super) fn laid(&self, messages: &[ChatMessage]) -> Result<Laid, ApiError> {
+        let Asked { mut messages, shots, aside } = conversation(messages);
+        let pictures = shots.iter().map(|shot| self.shot(shot));
+        let (images, shown) = pictures.collect::<Result<(Vec<_>, Vec<_>), ApiError>>()?;
+        let general = self.loaded().is_some_and(|loaded| !loaded.card.shipped);
+        let part = shots.first().and_then(|shot| shot.part).filter(|_| aside && general);
+        if let (Some(part), Some(message), Some(shown)) =
+            (part, messages.first_mut(), shown.first())
+        {
+            let place = place(part, shown.size.0, shown.size.1);
+            let told = format!("This is a part of a picture, cut out from it: {place}. ");
+            message.content.insert(1, Part::Text(told));
+        }
+        Ok(Laid { messages, images, shown, aside })
+    }
+
     /// The pixels of a picture of a conversation, and where they lie in it.
     pub(super) fn shot(&self, shot: &Shot) -> Result<(Arc<RgbImage>, Shown), ApiError> {
         let image = self.pixels(shot.image)?;

@@ -18,6 +18,7 @@ use crate::engine::{Engine, Job, Seat, guarded};
 use crate::evidence::{self, Facts, OnTrial, PictureFacts, Subject};
 use crate::failure::failure;
 
+use super::shots::Laid;
 use super::{App, lock, stopped};
 
 /// What is being tried, so that it can be stopped.
@@ -207,12 +208,10 @@ impl App {
         let answers = answers.filter(|(_, message)| message.role == ChatRole::Assistant);
         let at = answers.map(|(at, _)| at).nth(answer.answer as usize);
         let at = at.filter(|at| *at > 0).ok_or_else(|| missing(answer))?;
-        let asked = conversation(&chat.messages[..at]);
-        let shots = asked.shots.iter().map(|shot| self.shot(shot));
-        let (images, shown) = shots.collect::<Result<(Vec<_>, Vec<_>), ApiError>>()?;
+        let Laid { messages, images, shown, aside } = self.laid(&chat.messages[..at])?;
         Ok(Subject {
-            seat: Seat { chat: chat.id, aside: asked.aside },
-            messages: asked.messages,
+            seat: Seat { chat: chat.id, aside },
+            messages,
             images,
             shown,
             question: chat.messages[at - 1].text.trim().to_string(),

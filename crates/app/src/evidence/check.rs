@@ -104,11 +104,15 @@ pub(crate) struct Worth {
 pub(crate) struct Counted {
     pub n: usize,
     pub wrong: f32,
+    /// It tells more than how often claims are wrong anyway, so that it may be shown.
     pub beats_chance: bool,
 }
 
 impl Worth {
     /// Of a calibration; marks of unknown kinds and those of single words are left out.
+    ///
+    /// A model that is hardly ever wrong about a kind leaves nothing to tell apart within it. There
+    /// a mark is judged over all kinds, unless its own kind speaks against it.
     pub fn of(reliability: &[Mark]) -> Worth {
         let known = reliability.iter().filter_map(|mark| {
             let kind = serde_json::from_value(mark.kind.as_str().into()).ok()?;
@@ -117,19 +121,28 @@ impl Worth {
             Some((kind_of(kind), state_of(state), Counted { n, wrong, beats_chance }))
         });
         let known: Vec<(ClaimKind, ClaimState, Counted)> = known.collect();
+        let usual = together(known.iter().map(|(_, _, counted)| counted)).1;
         let mut marks = Vec::new();
         for state in [ClaimState::Seen, ClaimState::Guessed, ClaimState::Unsupported] {
             let of_state = known.iter().filter(|(_, other, _)| *other == state);
-            let of_state: Vec<&Counted> = of_state.map(|(_, _, counted)| counted).collect();
-            let n: usize = of_state.iter().map(|counted| counted.n).sum();
-            let wrong: f32 = of_state.iter().map(|c| c.wrong * c.n as f32).sum();
-            // Of a state that is worth something for one kind at least.
-            let beats_chance = of_state.iter().any(|counted| counted.beats_chance);
-            if n > 0 {
-                marks.push((None, state, Counted { n, wrong: wrong / n as f32, beats_chance }));
+            let (n, wrong) = together(of_state.clone().map(|(_, _, counted)| counted));
+            if n == 0 {
+                continue;
+            }
+            let (low, high) = interval(wrong, n);
+            let beats_chance = if state == ClaimState::Seen { high < usual } else { low > usual };
+            marks.push((None, state, Counted { n, wrong, beats_chance }));
+            for &(kind, _, counted) in of_state {
+                let of_kind = known.iter().filter(|(other, _, _)| *other == kind);
+                let usual = together(of_kind.map(|(_, _, counted)| counted)).1;
+                let against = match state {
+                    ClaimState::Seen => counted.wrong > usual,
+                    _ => counted.wrong < usual,
+                };
+                let beats_chance = counted.beats_chance || (beats_chance && !against);
+                marks.push((Some(kind), state, Counted { beats_chance, ..counted }));
             }
         }
-        marks.extend(known.into_iter().map(|(kind, state, counted)| (Some(kind), state, counted)));
         Worth { marks }
     }
 
@@ -143,6 +156,26 @@ impl Worth {
     }
 }
 
+/// How many claims, and the share of them that was wrong.
+fn together<'a>(counted: impl Iterator<Item = &'a Counted>) -> (usize, f32) {
+    let (mut n, mut wrong) = (0, 0.0);
+    for one in counted {
+        n += one.n;
+        wrong += one.wrong * one.n as f32;
+    }
+    (n, wrong / n.max(1) as f32)
+}
+
+/// Wilson's 95 % interval of a share.
+fn interval(share: f32, n: usize) -> (f32, f32) {
+    const Z: f32 = 1.96;
+    let n = n.max(1) as f32;
+    let middle = share + Z * Z / (2.0 * n);
+    let reach = Z * (share * (1.0 - share) / n + Z * Z / (4.0 * n * n)).sqrt();
+    let scale = 1.0 + Z * Z / n;
+    ((middle - reach) / scale, (middle + reach) / scale)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -154,16 +187,20 @@ mod tests {
     #[test]
     fn marks_are_counted_by_kind_and_together() {
         let worth = Worth::of(&[
-            mark("object", "seen", 300, 0.02, true),
-            mark("count", "seen", 100, 0.1, false),
+            mark("object", "seen", 500, 0.015, false),
+            mark("object", "unsupported", 40, 0.9, true),
+            mark("count", "seen", 100, 0.4, false),
+            mark("count", "unsupported", 60, 0.2, false),
             mark("word", "seen", 9, 0.5, true),
-            mark("object", "unsupported", 50, 0.8, true),
         ]);
-        assert_eq!(worth.marks.len(), 5, "two together, three by kind");
-        assert!((worth.marks[0].2.wrong - 0.04).abs() < 1e-6 && worth.marks[0].2.n == 400);
-        assert!(worth.beats_chance(ClaimKind::Object, ClaimState::Seen));
-        assert!(!worth.beats_chance(ClaimKind::Count, ClaimState::Seen));
-        assert!(worth.beats_chance(ClaimKind::Place, ClaimState::Unsupported), "by its state");
-        assert!(!worth.beats_chance(ClaimKind::Object, ClaimState::Guessed), "never counted");
+        assert_eq!(worth.marks.len(), 6, "two together, four by kind");
+        let together = worth.marks[0].2;
+        assert!(together.n == 600 && (together.wrong - 0.079).abs() < 1e-3, "{together:?}");
+        let shown = |kind, state| worth.beats_chance(kind, state);
+        assert!(shown(ClaimKind::Object, ClaimState::Seen), "hardly ever wrong, as such marks are");
+        assert!(!shown(ClaimKind::Count, ClaimState::Seen), "its own kind speaks against it");
+        assert!(!shown(ClaimKind::Count, ClaimState::Unsupported));
+        assert!(shown(ClaimKind::Place, ClaimState::Unsupported), "by its state");
+        assert!(!shown(ClaimKind::Object, ClaimState::Guessed), "never counted");
     }
 }
