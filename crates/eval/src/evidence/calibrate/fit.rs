@@ -24,6 +24,8 @@ const SEEN_FROM: f32 = 0.9;
 const UNSUPPORTED_BELOW: f32 = 0.3;
 /// Of the words whose region is right, so many keep it.
 const LEAST_KEPT: f64 = 0.99;
+/// Of so many function words one counts when peaks become probabilities.
+const FUNCTION_WORDS_OF: usize = 10;
 /// Fewer rows of its own than this are no ground for a curve.
 const LEAST_OWN: usize = 40;
 
@@ -72,8 +74,11 @@ pub(super) fn set_threshold(detector: &mut Detector, claims: &[Row]) {
 pub(super) fn score_regions(map: &mut MapWeights, words: &[Row]) {
     let rests_on_nothing = |row: &Row| row.is_function || !row.is_true;
     let is_right = |row: &Row| if rests_on_nothing(row) { Some(false) } else { row.points };
-    let right: Vec<(f32, bool)> =
-        words.iter().filter_map(|row| Some((row.peak?, is_right(row)?))).collect();
+    // Function words show no region, so a few suffice to say what a low peak is worth.
+    let few = words.iter().filter(|row| row.is_function).step_by(FUNCTION_WORDS_OF);
+    let content = words.iter().filter(|row| !row.is_function && row.own);
+    let right = content.chain(few).filter_map(|row| Some((row.peak?, is_right(row)?)));
+    let right: Vec<(f32, bool)> = right.collect();
     if right.is_empty() {
         return;
     }
@@ -180,7 +185,8 @@ mod tests {
             let rests = i % 2 == 0;
             let peak = if rests { 3.0 } else { -3.0 } + (i % 10) as f32 / 10.0;
             let points = rests.then_some(true).or((i % 4 == 1).then_some(false));
-            Row { peak: Some(peak), points, is_true: rests, is_function: !rests, ..Row::default() }
+            let (is_true, is_function, own) = (rests, !rests, true);
+            Row { peak: Some(peak), points, is_true, is_function, own, ..Row::default() }
         };
         score_regions(&mut map, &(0..400).map(row).collect::<Vec<_>>());
         let curve = map.score.expect("a curve");
