@@ -27,6 +27,19 @@ const COMMANDS: &[&str] = &[
     "ask",
     "regenerate",
     "cancel",
+    "check",
+    "cover",
+    "test",
+    "without",
+    "spot",
+    "stop_trial",
+    "search_word",
+    "expert",
+    "raw_map",
+    "export_answer",
+    "reliability",
+    "calibrate",
+    "measure_evidence",
 ];
 
 fn main() {

@@ -1,5 +1,6 @@
 //! The commands that the page may call. Each hands over to one function of [`App`] on a thread
 //! that may block, and returns its result or its [`ApiError`] as it is.
+mod evidence;
 mod getting;
 
 use std::path::PathBuf;
@@ -73,7 +74,20 @@ pub fn handler() -> impl Fn(Invoke<Wry>) -> bool + Send + Sync + 'static {
         new_chat,
         ask,
         regenerate,
-        cancel
+        cancel,
+        evidence::check,
+        evidence::cover,
+        evidence::test,
+        evidence::without,
+        evidence::spot,
+        evidence::stop_trial,
+        evidence::search_word,
+        evidence::expert,
+        evidence::raw_map,
+        evidence::export_answer,
+        evidence::reliability,
+        evidence::calibrate,
+        evidence::measure_evidence
     ]
 }
 

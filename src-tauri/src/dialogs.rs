@@ -2,6 +2,7 @@
 //! and never chooses a path by itself. Knows nothing of what is picked.
 use std::path::PathBuf;
 
+use app::api::ExportFormat;
 use rfd::{AsyncFileDialog, FileHandle};
 use tauri::WebviewWindow;
 use tokio::sync::oneshot;
@@ -34,6 +35,17 @@ pub async fn model_file(window: &WebviewWindow) -> Option<PathBuf> {
 pub async fn models_folder(window: &WebviewWindow) -> Option<PathBuf> {
     let dialog = AsyncFileDialog::new().set_title("Keep models in this folder").set_parent(window);
     shown(window, || dialog.pick_folder()).await.flatten().as_ref().map(path)
+}
+
+/// Where the user wants an answer with its evidence to be written.
+pub async fn report(window: &WebviewWindow, format: ExportFormat) -> Option<PathBuf> {
+    let (name, kind, ending) = match format {
+        ExportFormat::Json => ("answer.json", "JSON", "json"),
+        ExportFormat::Html => ("answer.html", "Web pages", "html"),
+    };
+    let dialog = AsyncFileDialog::new().set_title("Save the answer").set_file_name(name);
+    let dialog = dialog.add_filter(kind, &[ending]).set_parent(window);
+    shown(window, || dialog.save_file()).await.flatten().as_ref().map(path)
 }
 
 fn path(file: &FileHandle) -> PathBuf {

@@ -92,7 +92,7 @@ fn a_map_gives_absolute_probabilities_and_words_without_a_region() {
     let mut weights = vec![0.0; n_patch_features(n_heads)];
     weights[0] = 1.0;
     let logistic = Logistic { weights, bias: 3.0 };
-    calibration.map = Some(MapWeights { logistic, score: None, threshold: 0.5 });
+    calibration.map = Some(MapWeights { logistic, score: None, threshold: 0.0 });
     let weights = WORD_FEATURES.map(|name| if name == "logprob" { 1.0 } else { 0.0 }).to_vec();
     let logistic = Logistic { weights, bias: 2.0 };
     let detector = Detector { logistic, curve: None, seen_from: 0.9, unsupported_below: 0.3 };
@@ -133,7 +133,7 @@ fn a_calibration_survives_its_file_and_old_files_still_load() {
     let mut new = old.clone();
     new.lens_layer = Some(0);
     let logistic = Logistic { weights: vec![0.25; n_patch_features(2)], bias: -1.5 };
-    new.map = Some(MapWeights { logistic: logistic.clone(), score: None, threshold: 0.4 });
+    new.map = Some(MapWeights { logistic: logistic.clone(), score: None, threshold: -0.4 });
     let (n, wrong) = (120, 0.8);
     let mark =
         Mark { kind: "object".into(), state: "guessed".into(), n, wrong, beats_chance: true };

@@ -8,43 +8,37 @@ import type {
   AskEvent,
   Attached,
   Backend,
-  ChatMessage,
+  ClaimView,
   EvidenceView,
   ImageRef,
   ModelCard,
   Quantization,
+  Region,
   Start,
-  Timings,
   Word,
 } from "./backend";
+import { blank, turnsOf, type Turn } from "./features/conversation/turns.ts";
 import { withWord } from "./features/conversation/words.ts";
+import { Inspection } from "./features/evidence/inspection.svelte.ts";
+import { Numbers } from "./features/expert/numbers.svelte.ts";
+import { Marks } from "./features/evidence/marks.svelte.ts";
 
-export type Phase = "encoding" | "reading" | "answering" | "done" | "failed";
+export type { Phase, Turn } from "./features/conversation/turns.ts";
 
-/** A question and its answer. */
-export interface Turn {
-  id: number;
-  question: string;
-  images: number[];
-  text: string;
-  words: Word[];
-  phase: Phase;
-  /** Seconds since the question was sent. */
-  elapsed: number;
-  imageTokens: number;
-  tokens: number;
-  timings: Timings | null;
-  cancelled: boolean;
-  cut: boolean;
-  error: ApiError | null;
-}
-
-/** A word that is being looked at, and where its region is said to be. */
+/** What is being looked at: a claim or a word of an answer, and the region it rests on. */
 export interface Gaze {
   turn: number;
-  word: Word;
-  evidence: EvidenceView;
+  /** The element that the line of sight leaves from. */
+  target: string;
+  text: string;
+  claim: ClaimView | null;
+  word: Word | null;
+  /** Absent where no region was found. */
+  evidence: EvidenceView | null;
 }
+
+/** A claim or a word. */
+export type Thing = { claim: ClaimView } | { word: Word };
 
 export type View = "picture" | "seen";
 
@@ -85,9 +79,16 @@ export class Workspace {
   notices = $state<ApiError[]>([]);
   modelOpen = $state(false);
 
+  /** The next question is about this part of a picture alone. */
+  about = $state<Region | null>(null);
+
   hovered = $state<Gaze | null>(null);
   pinned = $state<Gaze | null>(null);
   live = $state<Gaze | null>(null);
+
+  readonly inspection = new Inspection(this);
+  readonly marks = new Marks(this);
+  readonly numbers = new Numbers(this);
 
   readonly gaze = $derived(this.hovered ?? this.pinned ?? this.live);
   readonly busy = $derived(this.turns.some((t) => t.phase !== "done" && t.phase !== "failed"));
@@ -99,7 +100,7 @@ export class Workspace {
   });
   /** The picture on the stage: the one the looked-at word speaks of, else the chosen one. */
   readonly current = $derived.by(() => {
-    const id = this.gaze?.evidence.image ?? this.shown;
+    const id = this.gaze?.evidence?.image ?? this.shown;
     return this.images.find((image) => image.id === id) ?? this.strip[0] ?? null;
   });
   readonly canAsk = $derived(
@@ -183,10 +184,14 @@ export class Workspace {
   async ask(question = this.draft): Promise<void> {
     const text = question.trim();
     if (text === "" || this.busy || !this.ready || this.strip.length === 0) return;
-    const turn = this.#begin(text, this.pending);
-    const request = { chat: this.chat, question: text, images: [...this.pending] };
+    const about = this.about;
+    // A question about a part is about its picture alone; the others wait for the next one.
+    const images = about ? [about.image] : [...this.pending];
+    const turn = this.#begin(text, images, about);
+    const request = { chat: this.chat, question: text, images: about ? [] : images, region: about };
     this.draft = "";
-    this.pending = [];
+    this.about = null;
+    if (!about) this.pending = [];
     await this.#follow(turn, (on) => this.backend.ask(request, on));
   }
 
@@ -198,10 +203,11 @@ export class Workspace {
     // A question that failed was never taken up by the application: it is asked anew.
     if (last.error) {
       this.turns.pop();
-      this.pending = [...new Set([...last.images, ...this.pending])];
+      this.about = last.region;
+      if (!last.region) this.pending = [...new Set([...last.images, ...this.pending])];
       return this.ask(last.question);
     }
-    this.turns[this.turns.length - 1] = this.#blank(last.id, last.question, last.images);
+    this.turns[this.turns.length - 1] = blank(last.id, last.question, last.images, last.region);
     await this.#follow(last.id, (on) => this.backend.regenerate(this.chat, on));
   }
 
@@ -217,6 +223,8 @@ export class Workspace {
       this.chat = await this.backend.newChat();
       clearInterval(this.#ticker);
       this.#dropGaze();
+      this.inspection.reset();
+      this.about = null;
       this.turns = [];
       this.pending = keep === null ? [] : [keep];
       this.shown = keep;
@@ -226,16 +234,31 @@ export class Workspace {
 
   // Looking --------------------------------------------------------------------------------
 
-  look(turn: number, word: Word | null): void {
-    this.hovered = word?.evidence ? { turn, word, evidence: word.evidence } : null;
-    if (word) this.live = null;
+  look(turn: number, thing: Thing | null): void {
+    this.hovered = thing && this.gazeAt(turn, thing);
+    if (thing) this.live = null;
   }
 
-  /** Keeps a region on the picture until it is chosen again or let go. */
-  pin(turn: number, word: Word): void {
-    const same = this.pinned?.turn === turn && this.pinned.word.index === word.index;
-    this.pinned = same || !word.evidence ? null : { turn, word, evidence: word.evidence };
+  /** Keeps a claim and its region until it is chosen again or let go. */
+  pin(turn: number, thing: Thing): void {
+    const gaze = this.gazeAt(turn, thing);
+    const same = this.pinned?.target === gaze.target;
+    this.pinned = same ? null : gaze;
     if (same) this.hovered = null;
+    this.inspection.clear();
+    const trial = this.inspection.trial;
+    if (trial && (same || trial.claim?.index !== gaze.claim?.index)) void this.inspection.close();
+  }
+
+  gazeAt(turn: number, thing: Thing): Gaze {
+    if ("claim" in thing) {
+      const { claim } = thing;
+      const target = `claim-${turn}-${claim.index}`;
+      return { turn, target, text: claim.text, claim, word: null, evidence: claim.evidence };
+    }
+    const { word } = thing;
+    const target = `word-${turn}-${word.index}`;
+    return { turn, target, text: word.text, claim: null, word, evidence: word.evidence };
   }
 
   letGo(): void {
@@ -266,6 +289,7 @@ export class Workspace {
       this.card = await coming;
       // Tiles are only known once there is a model.
       this.images = (await this.backend.state()).images;
+      await this.marks.read();
     } catch (thrown) {
       this.modelError = asApiError(thrown);
     } finally {
@@ -306,28 +330,11 @@ export class Workspace {
     this.show(ids[0]!);
   }
 
-  #blank(id: number, question: string, images: number[]): Turn {
-    return {
-      id,
-      question,
-      images: [...images],
-      text: "",
-      words: [],
-      phase: "encoding",
-      elapsed: 0,
-      imageTokens: 0,
-      tokens: 0,
-      timings: null,
-      cancelled: false,
-      cut: false,
-      error: null,
-    };
-  }
-
-  #begin(question: string, images: number[]): number {
+  #begin(question: string, images: number[], region: Region | null): number {
     this.#dropGaze();
+    this.inspection.reset();
     const id = this.#nextTurn++;
-    this.turns.push(this.#blank(id, question, images));
+    this.turns.push(blank(id, question, images, region));
     return id;
   }
 
@@ -367,16 +374,19 @@ export class Workspace {
       case "word": {
         const { type: _, ...word } = event;
         turn.words = withWord(turn.words, word);
-        if (word.evidence) this.live = { turn: id, word, evidence: word.evidence };
+        if (word.evidence && this.marks.on) this.live = this.gazeAt(id, { word });
         break;
       }
       case "finished":
         turn.phase = "done";
+        turn.answer = event.answer;
         turn.text = event.text;
         turn.timings = event.timings;
         turn.tokens = event.tokens;
         turn.cancelled = event.cancelled;
         turn.cut = event.cut;
+        if (this.marks.on && turn.text !== "" && turn.images.length + this.strip.length > 0)
+          void this.inspection.check(id);
         break;
       case "failed":
         this.#fail(id, event);
@@ -395,42 +405,16 @@ export class Workspace {
     this.hovered = this.pinned = this.live = null;
   }
 
+  /** Shows what went wrong outside of an answer. */
+  tell(thrown: unknown): void {
+    this.notices = [asApiError(thrown), ...this.notices].slice(0, 4);
+  }
+
   async #trying(action: () => Promise<unknown>): Promise<void> {
     try {
       await action();
     } catch (thrown) {
-      this.notices = [asApiError(thrown), ...this.notices].slice(0, 4);
+      this.tell(thrown);
     }
   }
-}
-
-/** A stored conversation as questions with their answers. */
-function turnsOf(messages: ChatMessage[], nextId: () => number): Turn[] {
-  const turns: Turn[] = [];
-  for (const message of messages) {
-    if (message.role === "user") {
-      turns.push({
-        id: nextId(),
-        question: message.text,
-        images: message.images,
-        text: "",
-        words: [],
-        phase: "done",
-        elapsed: 0,
-        imageTokens: 0,
-        tokens: 0,
-        timings: null,
-        cancelled: false,
-        cut: false,
-        error: null,
-      });
-      continue;
-    }
-    const turn = turns.at(-1);
-    if (!turn) continue;
-    turn.text = message.text;
-    turn.words = message.words;
-    turn.cancelled = message.cancelled;
-  }
-  return turns;
 }

@@ -3,11 +3,18 @@
 //!
 //! Knows no tensors and no window. Pixels are those of the upright original picture, boxes are
 //! `[x0, y0, x1, y1]`, times are milliseconds, scores and masses lie in 0..=1.
+mod evidence;
 mod library;
 
 use serde::{Deserialize, Serialize};
 use ts_rs::TS;
 
+pub use evidence::{
+    AnswerRef, CheckView, ClaimKind, ClaimState, ClaimView, CoverRequest, CoverView,
+    EvidenceFigure, EvidenceView, ExpertView, ExportFormat, LongProgress, MapRequest,
+    MarkReliability, RawMap, Region, Reliability, Said, SpotView, TestView, TrialEvent,
+    WithoutView, WordNumbers, WordRegion, WordSearch, WordShift, WordWeight,
+};
 pub use library::{
     BrokenFile, Fit, LibraryChange, LibraryModel, LibrarySettings, LibraryState, LibraryView, Look,
     Transfer, TransferPhase, Verdict, Verified,
@@ -291,6 +298,9 @@ pub struct AskRequest {
     pub question: String,
     /// Pictures that come with this message; those of earlier messages are remembered.
     pub images: Vec<u32>,
+    /// Asks about this part alone: the model gets it cut out and is asked nothing before it.
+    #[serde(default)]
+    pub region: Option<Region>,
     #[serde(default)]
     #[ts(optional, as = "Option<AskOptions>")]
     pub options: AskOptions,
@@ -319,6 +329,8 @@ pub enum AskEvent {
     /// A word is complete. One with an index that was sent before replaces it.
     Word(Word),
     Finished {
+        /// Its number among the answers of the chat.
+        answer: u32,
         /// The whole answer.
         text: String,
         timings: Timings,
@@ -347,22 +359,9 @@ pub struct Word {
     pub end: u32,
     /// Only for words that carry content and rest on some region.
     pub evidence: Option<EvidenceView>,
-}
-
-/// What a word rests on.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, TS)]
-#[ts(export_to = "bindings.ts")]
-#[serde(rename_all = "camelCase")]
-pub struct EvidenceView {
-    /// The id of the picture.
-    pub image: u32,
-    /// The region, px of the original.
-    pub bbox: [f32; 4],
-    /// Share of the attention of the evidence heads that lies in the region: 0..=1, absolute.
-    pub score: f32,
-    /// The region in plain words, such as "top left".
-    pub words: String,
-    pub heatmap: HeatmapView,
+    /// Calibrated probability that it is seen and not made up, while it is written; absent
+    /// for a model that is not calibrated.
+    pub probability: Option<f32>,
 }
 
 /// The attention over one picture.
@@ -416,8 +415,12 @@ pub struct ChatMessage {
     pub text: String,
     /// Pictures that came with it.
     pub images: Vec<u32>,
+    /// The question was about this part alone.
+    pub region: Option<Region>,
     /// The words of an answer with what they rest on; empty for a question.
     pub words: Vec<Word>,
+    /// Its claims, once they were checked.
+    pub check: Option<CheckView>,
     /// The answer was stopped by the user.
     pub cancelled: bool,
 }
@@ -442,6 +445,7 @@ pub fn export_bindings(dir: &std::path::Path) -> Result<(), ApiError> {
         AskRequest::export_all(&config),
         AskEvent::export_all(&config),
         library::export_all(&config),
+        evidence::export_all(&config),
     ];
     all.into_iter().collect::<Result<(), _>>().map_err(|error| ApiError {
         code: "bindings".into(),

@@ -2,6 +2,9 @@
 
 mod getting;
 mod quantization;
+mod reliability;
+mod shots;
+mod trials;
 
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{SyncSender, sync_channel};
@@ -14,8 +17,8 @@ use crate::api::{
     ApiError, AppState, AskEvent, AskOptions, AskRequest, Chat, ChatMessage, ChatRole, ImageRef,
     ModelCard, ModelRef, ModelState, Tile,
 };
-use crate::chats::{Chats, conversation};
-use crate::engine::{self, Job, Loaded, Question};
+use crate::chats::{Asked, Chats, Kept, conversation, n_answers};
+use crate::engine::{self, Job, Loaded, Question, Seat};
 use crate::failure::{api_error, failure};
 use crate::library::{Library, LibraryOptions};
 use crate::models;
@@ -60,6 +63,7 @@ struct Shared {
     library: Library,
     /// Packed weights run on the CPU only.
     can_quantize: bool,
+    trials: trials::Trials,
     /// Stops the measurement that is running.
     measuring: Mutex<Option<Cancel>>,
 }
@@ -103,6 +107,7 @@ impl App {
             n_regenerated: Default::default(),
             settings: options.settings,
             can_quantize,
+            trials: Default::default(),
             measuring: Mutex::default(),
         };
         let app = App { shared: Arc::new(shared) };
@@ -287,6 +292,7 @@ impl App {
     pub fn cancel_all(&self) {
         lock(&self.shared.chats).cancel_all();
         self.shared.library.stop_all();
+        self.stop_trial();
         self.cancel_measuring();
     }
 }
@@ -379,14 +385,16 @@ impl App {
             return Err(failure("no_question", "the question is empty", hint));
         }
         self.wait_until_loaded()?;
-        for &image in &request.images {
+        for image in request.images.iter().copied().chain(request.region.map(|r| r.image)) {
             lock(&self.shared.pictures).get(image)?;
         }
         let question = ChatMessage {
             role: ChatRole::User,
             text: request.question.trim().to_string(),
             images: request.images.clone(),
+            region: request.region,
             words: Vec::new(),
+            check: None,
             cancelled: false,
         };
         lock(&self.shared.chats).begin(request.chat, question, cancel)
@@ -399,11 +407,11 @@ impl App {
         options: impl Fn(&Loaded) -> GenerateOptions,
         cancel: Cancel,
         on_event: Box<dyn FnMut(AskEvent) -> bool + Send>,
-    ) -> Result<ChatMessage, ApiError> {
+    ) -> Result<Kept, ApiError> {
         let ears = Arc::new(Mutex::new(on_event));
         let result = self.run(chat, options, cancel, ears.clone());
         let (last, result) = match result {
-            Ok((message, event)) => (event, Ok(message)),
+            Ok((kept, event)) => (event, Ok(kept)),
             Err(error) => (AskEvent::Failed(error.clone()), Err(error)),
         };
         (lock(&ears))(last);
@@ -416,17 +424,14 @@ impl App {
         options: impl Fn(&Loaded) -> GenerateOptions,
         cancel: Cancel,
         ears: Arc<Mutex<Box<dyn FnMut(AskEvent) -> bool + Send>>>,
-    ) -> Result<(ChatMessage, AskEvent), ApiError> {
+    ) -> Result<(Kept, AskEvent), ApiError> {
         let loaded = self.loaded().ok_or_else(stopped)?;
-        let (messages, ids) = conversation(&self.chat(chat)?);
-        let mut images = Vec::new();
-        let mut shown = Vec::new();
-        for id in ids {
-            let image = self.pixels(id)?;
-            shown.push((id, image.dimensions()));
-            images.push(image);
-        }
-        let teller = Arc::new(Mutex::new(Teller::new(shown, loaded.load_ms)));
+        let so_far = self.chat(chat)?;
+        let number = n_answers(&so_far);
+        let Asked { messages, shots, aside } = conversation(&so_far.messages);
+        let shots = shots.iter().map(|shot| self.shot(shot));
+        let (images, shown) = shots.collect::<Result<(Vec<_>, Vec<_>), ApiError>>()?;
+        let teller = Arc::new(Mutex::new(Teller::new(shown, loaded.maps, loaded.load_ms)));
         let telling = teller.clone();
         let on_event = move |event: Event| {
             let event = lock(&telling).event(event);
@@ -434,20 +439,23 @@ impl App {
         };
         let options = options(&loaded);
         let on_event = Box::new(on_event);
-        let question = Question { chat, messages, images, options, cancel, on_event };
+        let seat = Seat { chat, aside };
+        let question = Question { seat, messages, images, options, cancel, on_event };
         let (reply, result) = sync_channel(1);
         self.shared.jobs.send(Job::Ask { question, reply }).map_err(|_| stopped())?;
         let answer: Answer = result.recv().map_err(|_| stopped())??;
         let teller = lock(&teller);
-        let finished = teller.finished(&answer);
+        let finished = teller.finished(number, &answer);
         let message = ChatMessage {
             role: ChatRole::Assistant,
             text: answer.text.clone(),
             images: Vec::new(),
+            region: None,
             words: teller.words.clone(),
+            check: None,
             cancelled: matches!(finished, AskEvent::Finished { cancelled: true, .. }),
         };
-        Ok((message, finished))
+        Ok(((message, Arc::new(answer)), finished))
     }
 }
 

@@ -6,7 +6,7 @@
 use std::path::Path;
 
 use vlm::Config;
-use vlm::explain::EvidenceHeads;
+use vlm::explain::Calibration;
 
 use crate::api::ModelCard;
 use crate::models;
@@ -17,17 +17,21 @@ const EXAMPLES: [&str; 3] =
 
 pub(crate) fn card(
     folder: &Path,
-    (config, heads): (&Config, &EvidenceHeads),
+    (config, calibration): (&Config, &Calibration),
     (quantization, sight): (vlm::Quantization, &eval::Sight),
 ) -> ModelCard {
     let readme = std::fs::read_to_string(folder.join("README.md")).unwrap_or_default();
     let shapes = vlm::Vlm::parameter_shapes(config).unwrap_or_default();
     let parameters = shapes.iter().map(|(_, shape)| shape.iter().product::<usize>() as f64).sum();
-    let evidence = match heads.trained {
-        true => "The regions come from attention heads trained to look at what a word names.",
-        false => {
-            "This model was not trained to show its evidence: the regions are averaged \
-             attention and can mislead."
+    let evidence = match (calibration.heads.trained, calibration.map.is_some()) {
+        (true, _) => "The regions come from attention heads trained to look at what a word names.",
+        (false, true) => {
+            "This model was not trained to show its evidence: its regions were calibrated on drawn \
+             pictures. How far they can be trusted stands under its marks."
+        }
+        (false, false) => {
+            "This model was not trained to show its evidence, and nobody has calibrated it yet: \
+             its marks are off."
         }
     };
     ModelCard {

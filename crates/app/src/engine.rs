@@ -13,7 +13,7 @@ use std::time::Instant;
 use candle_core::Device;
 use eval::{Sight, Verdict};
 use image::RgbImage;
-use vlm::explain::EvidenceHeads;
+use vlm::explain::Calibration;
 use vlm::generate::{Answer, Cancel, Event, GenerateOptions, Session};
 use vlm::processor::{Message, Processor};
 use vlm::{Config, Quantization, Vlm};
@@ -33,13 +33,24 @@ pub(crate) struct Loaded {
     pub processor: Arc<Processor>,
     pub card: ModelCard,
     pub recommended: GenerateOptions,
+    /// How its evidence is read.
+    pub calibration: Arc<Calibration>,
+    /// Whether regions may be shown that no test has confirmed.
+    pub maps: bool,
     pub load_ms: f32,
 }
 
 pub(crate) type OnEvent = Box<dyn FnMut(Event) -> bool + Send>;
 
-pub(crate) struct Question {
+/// Whose memory is used: that of a chat, or of what was asked apart from it last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Seat {
     pub chat: u32,
+    pub aside: bool,
+}
+
+pub(crate) struct Question {
+    pub seat: Seat,
     pub messages: Vec<Message>,
     pub images: Vec<Arc<RgbImage>>,
     pub options: GenerateOptions,
@@ -49,8 +60,17 @@ pub(crate) struct Question {
 }
 
 pub(crate) enum Job {
-    Load { folder: PathBuf, how: Quantization, reply: SyncSender<Result<Loaded, ApiError>> },
-    Ask { question: Question, reply: SyncSender<Result<Answer, ApiError>> },
+    Load {
+        folder: PathBuf,
+        how: Quantization,
+        reply: SyncSender<Result<Loaded, ApiError>>,
+    },
+    Ask {
+        question: Question,
+        reply: SyncSender<Result<Answer, ApiError>>,
+    },
+    /// Anything else that needs the model; it replies by itself.
+    Work(Box<dyn FnOnce(&mut Engine) + Send>),
 }
 
 /// The body of the thread: works until every sender is gone.
@@ -63,36 +83,39 @@ pub(crate) fn work(jobs: Receiver<Job>, device: Device) {
                 let _ = reply.send(guarded(|| engine.load(&folder, how)));
             }
             Job::Ask { question, reply } => {
-                let chat = question.chat;
+                let seat = question.seat;
                 let result = guarded(|| engine.ask(question));
                 if result.is_err() {
-                    engine.sessions.retain(|(of, _)| *of != chat);
+                    engine.sessions.retain(|(of, _)| *of != seat);
                 }
                 let _ = reply.send(result);
             }
+            Job::Work(work) => work(&mut engine),
         }
     }
 }
 
-fn guarded<T>(job: impl FnOnce() -> Result<T, ApiError>) -> Result<T, ApiError> {
+/// A bug in the model's code is an error like others.
+pub(crate) fn guarded<T>(job: impl FnOnce() -> Result<T, ApiError>) -> Result<T, ApiError> {
     catch_unwind(AssertUnwindSafe(job)).unwrap_or_else(|_| {
         let hint = "Try again; if it stays, please report it with the model's name.";
         Err(failure("engine", "the model's code failed unexpectedly", hint))
     })
 }
 
-struct Engine {
+pub(crate) struct Engine {
     device: Device,
     model: Option<Model>,
-    /// Chat and its session, the latest last.
-    sessions: VecDeque<(u32, Session)>,
+    /// The latest last.
+    sessions: VecDeque<(Seat, Session)>,
     n_loaded: u64,
 }
 
-struct Model {
-    vlm: Vlm,
-    processor: Arc<Processor>,
-    heads: EvidenceHeads,
+pub(crate) struct Model {
+    pub vlm: Vlm,
+    pub processor: Arc<Processor>,
+    /// How its evidence is read.
+    pub calibration: Calibration,
     sight: Sight,
 }
 
@@ -106,6 +129,8 @@ impl Engine {
             processor: model.processor.clone(),
             card,
             recommended: GenerateOptions::recommended(&model.vlm.config.generation),
+            calibration: Arc::new(model.calibration.clone()),
+            maps: eval::evidence::kept(folder).is_none_or(|report| report.maps_are_evidence),
             load_ms,
         };
         self.sessions.clear();
@@ -114,42 +139,70 @@ impl Engine {
     }
 
     fn ask(&mut self, mut question: Question) -> Result<Answer, ApiError> {
+        let images: Vec<RgbImage> = question.images.iter().map(|image| (**image).clone()).collect();
+        self.seeing(question.seat, |model, session| {
+            model.can_look_at(&images)?;
+            let cancel = question.cancel.clone();
+            let mut on_event = |event: Event| {
+                if !(question.on_event)(event) {
+                    cancel.cancel();
+                }
+            };
+            let answer = session.ask(
+                model.both(),
+                (&question.messages, &images),
+                &question.options,
+                &question.cancel,
+                &mut on_event,
+            );
+            answer.map_err(|error| api_error(&error))
+        })
+    }
+
+    /// Works with the model and what is kept of a conversation.
+    pub fn seeing<T>(
+        &mut self,
+        seat: Seat,
+        work: impl FnOnce(&Model, &mut Session) -> Result<T, ApiError>,
+    ) -> Result<T, ApiError> {
         let Some(model) = &self.model else {
             let hint = "Open a model folder first.";
             return Err(failure("no_model", "no model is loaded", hint));
         };
-        // A model that reads text only says so itself.
-        let sees = model.sight.verdict != Verdict::Blind || !model.vlm.config.sees();
-        if !sees && !question.images.is_empty() {
-            let hint = "Load its weights again from where they came, or choose another model; \
-                        `sightline eval sight` shows what was tried.";
-            let message = format!("this model does not see: {}", model.sight.reason);
-            return Err(failure("blind", message, hint));
-        }
-        let mut session = match self.sessions.iter().position(|(chat, _)| *chat == question.chat) {
-            Some(idx) => self.sessions.remove(idx).map(|(_, session)| session),
-            None => None,
-        }
-        .unwrap_or_else(|| Session::new(model.heads.clone()));
-        let images: Vec<RgbImage> = question.images.iter().map(|image| (**image).clone()).collect();
-        let cancel = question.cancel.clone();
-        let mut on_event = |event: Event| {
-            if !(question.on_event)(event) {
-                cancel.cancel();
-            }
-        };
-        let answer = session.ask(
-            (&model.vlm, &model.processor),
-            (&question.messages, &images),
-            &question.options,
-            &question.cancel,
-            &mut on_event,
-        );
-        self.sessions.push_back((question.chat, session));
+        let known = self.sessions.iter().position(|(of, _)| *of == seat);
+        let session = known.and_then(|idx| self.sessions.remove(idx));
+        let mut session = session.map_or_else(|| model.session(), |(_, session)| session);
+        let result = work(model, &mut session);
+        self.sessions.push_back((seat, session));
         if self.sessions.len() > MAX_SESSIONS {
             self.sessions.pop_front();
         }
-        answer.map_err(|error| api_error(&error))
+        result
+    }
+}
+
+impl Model {
+    /// What the engine's functions take.
+    pub fn both(&self) -> (&Vlm, &Processor) {
+        (&self.vlm, &self.processor)
+    }
+
+    /// A conversation that nothing was said in.
+    pub fn session(&self) -> Session {
+        Session::new(self.calibration.clone())
+    }
+
+    /// An error for pictures before a model that does not see.
+    fn can_look_at(&self, images: &[RgbImage]) -> Result<(), ApiError> {
+        // A model that reads text only says so itself.
+        let sees = self.sight.verdict != Verdict::Blind || !self.vlm.config.sees();
+        if sees || images.is_empty() {
+            return Ok(());
+        }
+        let hint = "Load its weights again from where they came, or choose another model; \
+                    `sightline eval sight` shows what was tried.";
+        let message = format!("this model does not see: {}", self.sight.reason);
+        Err(failure("blind", message, hint))
     }
 }
 
@@ -170,20 +223,24 @@ fn read(
     let begun = Instant::now();
     let load = || {
         let config = Config::load(folder)?;
-        let heads = EvidenceHeads::load(folder, &config)?;
+        let calibration = eval::calibration(folder, &config, how)?;
         let processor = Processor::load(folder, &config)?;
         let cache = vlm::cache_folder();
         let vlm = Vlm::load_quantized(folder, device, how, cache.as_deref())?;
-        Ok((vlm, processor, heads))
+        Ok((vlm, processor, calibration))
     };
-    let (vlm, processor, heads) = load().map_err(|error: vlm::Error| api_error(&error))?;
+    let (vlm, processor, calibration) = load().map_err(eval_error)?;
     let load_ms = begun.elapsed().as_secs_f32() * 1000.0;
     let held = format!("{} {}", how.name(), vlm::device::name(device));
-    let check = || eval::sight::check((&vlm, &processor), &heads, &Cancel::new());
-    let sight = eval::sight::known_or_check(folder, &held, check).map_err(|error| match error {
+    let check = || eval::sight::check((&vlm, &processor), &calibration.heads, &Cancel::new());
+    let sight = eval::sight::known_or_check(folder, &held, check).map_err(eval_error)?;
+    let card = crate::card::card(folder, (&vlm.config, &calibration), (how, &sight));
+    Ok((Model { vlm, processor: Arc::new(processor), calibration, sight }, card, load_ms))
+}
+
+fn eval_error(error: eval::Error) -> ApiError {
+    match error {
         eval::Error::Vlm(error) => api_error(&error),
         error => failure("sight", error.to_string(), "Open the model again."),
-    })?;
-    let card = crate::card::card(folder, (&vlm.config, &heads), (how, &sight));
-    Ok((Model { vlm, processor: Arc::new(processor), heads, sight }, card, load_ms))
+    }
 }

@@ -15,6 +15,8 @@ mod chats;
 mod pictures;
 
 mod engine;
+mod evidence;
+mod outline;
 mod telling;
 
 pub use application::{App, OpenOptions};

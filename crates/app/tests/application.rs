@@ -18,7 +18,7 @@ fn open() -> App {
 
 fn request(chat: u32, question: &str, images: &[u32]) -> AskRequest {
     let options = AskOptions { max_new_tokens: Some(6), ..Default::default() };
-    AskRequest { chat, question: question.into(), images: images.to_vec(), options }
+    AskRequest { chat, question: question.into(), images: images.to_vec(), region: None, options }
 }
 
 /// Asks and keeps every event; stops listening after `patience` tokens.

@@ -3,11 +3,14 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-use app::api::{AskEvent, AskOptions, AskRequest, EvidenceView, Timings, Word};
+use app::api::{
+    AnswerRef, AskEvent, AskOptions, AskRequest, CheckView, ClaimView, EvidenceView, ExportFormat,
+    Timings, Word,
+};
 use app::{App, OpenOptions};
 use serde_json::{Value, json};
 
-use crate::draw::{self, Panel};
+use crate::draw::{self, Item, Panel};
 use crate::problem::Problem;
 
 /// Ask a question about one or more pictures.
@@ -43,6 +46,9 @@ pub struct Ask {
     /// Draw the pictures with the regions the answer rests on.
     #[arg(long, value_name = "FILE.png")]
     evidence: Option<PathBuf>,
+    /// Write the answer with its evidence as one page for any browser, or as JSON.
+    #[arg(long, value_name = "FILE.html|FILE.json", value_parser = report)]
+    report: Option<PathBuf>,
     /// auto, cpu, cuda or metal.
     #[arg(long, default_value = "auto")]
     device: String,
@@ -79,7 +85,7 @@ impl Ask {
         let heard = Arc::new(Mutex::new(Heard::default()));
         let hearing = heard.clone();
         let streaming = !self.json;
-        let request = AskRequest { chat, question, images: images.clone(), options };
+        let request = AskRequest { chat, question, images: images.clone(), region: None, options };
         app.ask(request, move |event| {
             hearing.lock().is_ok_and(|mut heard| heard.hear(event, streaming))
         })?;
@@ -88,11 +94,25 @@ impl Ask {
             return Err(crate::output::unwritable(Path::new("the answer"), &error));
         }
         let text = heard.text.trim().to_string();
-        match self.json {
-            true => print(&format!("{}\n", heard.json(&text, &card.name, &images)))?,
-            false => print("\n")?,
+        if !self.json {
+            print("\n")?;
         }
-        self.draw_evidence(&app, &images, (&text, &heard.words))
+        let shows = self.json || self.evidence.is_some() || self.report.is_some();
+        let calibrated = app.reliability()?.calibrated;
+        let answer = AnswerRef { chat, answer: 0 };
+        let check = (shows && calibrated && !images.is_empty() && !text.is_empty())
+            .then(|| app.check(answer))
+            .transpose()?;
+        if self.json {
+            let facts = heard.json(&text, (&card.name, calibrated), &images, check.as_ref());
+            print(&format!("{facts}\n"))?;
+        }
+        if let Some(path) = &self.report {
+            app.export(answer, format_of(path), path)?;
+            eprintln!("report: {}", path.display());
+        }
+        let claims = check.map(|check| check.claims).unwrap_or_default();
+        self.draw_evidence(&app, &images, (&text, &items(&claims, &heard.words)))
     }
 
     fn options(&self) -> AskOptions {
@@ -129,14 +149,14 @@ impl Ask {
         &self,
         app: &App,
         images: &[u32],
-        (text, words): (&str, &[Word]),
+        (text, items): (&str, &[Item]),
     ) -> Result<(), Problem> {
         let Some(path) = &self.evidence else { return Ok(()) };
         let mut panels = Vec::new();
         for &id in images {
             panels.push(Panel { id, image: app.pixels(id)? });
         }
-        let picture = draw::evidence(&panels, text, words);
+        let picture = draw::evidence(&panels, text, items);
         let mut png = std::io::Cursor::new(Vec::new());
         picture
             .write_to(&mut png, image::ImageFormat::Png)
@@ -174,21 +194,51 @@ impl Heard {
         self.unwritten.is_none()
     }
 
-    fn json(&self, text: &str, model: &str, images: &[u32]) -> Value {
+    fn json(
+        &self,
+        text: &str,
+        (model, calibrated): (&str, bool),
+        images: &[u32],
+        check: Option<&CheckView>,
+    ) -> Value {
+        let place = |evidence: &EvidenceView| {
+            let image = images.iter().position(|&id| id == evidence.image);
+            json!({
+                "image": image,
+                "box": evidence.bbox,
+                "score": evidence.score,
+                "outline": evidence.outline,
+                "area": evidence.area,
+                "words": evidence.words,
+            })
+        };
+        let claims = check.map_or(&[] as &[ClaimView], |check| &check.claims).iter().map(|claim| {
+            json!({
+                "kind": claim.kind,
+                "text": claim.text,
+                "state": claim.state,
+                "probability": claim.probability,
+                "with": claim.with,
+                "without": claim.without,
+                "trusted": claim.trusted,
+                "words": claim.words,
+                "evidence": claim.evidence.as_ref().map(place),
+            })
+        });
         let tokens = self.tokens.iter().enumerate().map(|(idx, (text, logprob, evidence))| {
             let content = self.words.iter().any(|word| {
                 let tokens = word.first_token..=word.last_token;
                 word.evidence.is_some() && tokens.contains(&(idx as u32))
             });
-            let evidence = evidence.as_ref().filter(|_| content).map(|evidence| {
-                let image = images.iter().position(|&id| id == evidence.image);
-                json!({ "image": image, "box": evidence.bbox, "score": evidence.score })
-            });
+            let evidence = evidence.as_ref().filter(|_| content).map(place);
             json!({ "text": text, "logprob": logprob, "evidence": evidence })
         });
         json!({
             "text": text,
             "tokens": tokens.collect::<Vec<_>>(),
+            "calibrated": calibrated,
+            "claims": claims.collect::<Vec<_>>(),
+            "without_unsupported": check.map(|check| &check.cleaned),
             "timings": {
                 "load_ms": self.timings.load_ms,
                 "encode_ms": self.timings.encode_ms,
@@ -199,6 +249,49 @@ impl Heard {
             "model": model,
             "image_tokens": self.image_tokens,
         })
+    }
+}
+
+/// What is drawn: the claims, or the words of a model whose claims cannot be judged.
+fn items(claims: &[ClaimView], words: &[Word]) -> Vec<Item> {
+    let claim = |claim: &ClaimView| {
+        let state = match claim.state {
+            app::api::ClaimState::Seen => "seen",
+            app::api::ClaimState::Guessed => "guessed",
+            app::api::ClaimState::Unsupported => "not supported",
+        };
+        Item {
+            text: claim.text.clone(),
+            label: format!("{}: {state} {:.0} %", claim.text, 100.0 * claim.probability),
+            note: format!("{}: {state}; {}.", claim.text, claim.words),
+            evidence: claim.evidence.clone(),
+        }
+    };
+    let word = |word: &Word| Item {
+        text: word.text.clone(),
+        label: match &word.evidence {
+            Some(evidence) => format!("{} {:.0} %", word.text, 100.0 * evidence.score),
+            None => word.text.clone(),
+        },
+        note: String::new(),
+        evidence: word.evidence.clone(),
+    };
+    let trusted = claims.iter().filter(|claim| claim.trusted).map(claim);
+    let claims: Vec<Item> = trusted.collect();
+    if claims.is_empty() { words.iter().map(word).collect() } else { claims }
+}
+
+fn report(text: &str) -> Result<PathBuf, String> {
+    match text.ends_with(".html") || text.ends_with(".json") {
+        true => Ok(PathBuf::from(text)),
+        false => Err("give a file that ends in .html or .json".into()),
+    }
+}
+
+fn format_of(path: &Path) -> ExportFormat {
+    match path.extension().is_some_and(|ending| ending == "json") {
+        true => ExportFormat::Json,
+        false => ExportFormat::Html,
     }
 }
 

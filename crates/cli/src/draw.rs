@@ -1,15 +1,25 @@
-//! The evidence picture: the originals with a box for each word that rests on a region, in the
-//! word's own colour and named, and the answer below.
+//! The evidence picture: the originals with an outline for each claim or word that rests on a
+//! region, in a colour of its own and named; below it the answer, and what is said of each claim.
 use std::sync::Arc;
 
 use ab_glyph::{Font, FontRef, PxScale, ScaleFont};
-use app::api::Word;
+use app::api::EvidenceView;
 use image::{Rgb, RgbImage};
 
 /// A picture of the conversation.
 pub struct Panel {
     pub id: u32,
     pub image: Arc<RgbImage>,
+}
+
+/// A claim or a word of the answer.
+pub struct Item {
+    pub text: String,
+    /// Written at its region.
+    pub label: String,
+    /// Written below the answer; nothing where empty.
+    pub note: String,
+    pub evidence: Option<EvidenceView>,
 }
 
 /// DejaVu Sans Bold, Latin part; see assets/LICENSES.md.
@@ -25,13 +35,13 @@ const CAPTION: f32 = 24.0;
 /// A picture is shown between these sizes, longest side in px.
 const SIDES: (f32, f32) = (720.0, 1600.0);
 
-/// Draws all panels side by side, and `text` below with its evident words in their colours.
-pub fn evidence(panels: &[Panel], text: &str, words: &[Word]) -> RgbImage {
+/// Draws all panels side by side, and `text` below with its evident items in their colours.
+pub fn evidence(panels: &[Panel], text: &str, items: &[Item]) -> RgbImage {
     let shown: Vec<(f32, RgbImage)> = panels.iter().map(|panel| scaled(&panel.image)).collect();
     let inner: i32 = shown.iter().map(|(_, image)| image.width() as i32 + MARGIN).sum();
     let width = inner + MARGIN;
     let tallest = shown.iter().map(|(_, image)| image.height() as i32).max().unwrap_or(0);
-    let caption = caption_lines(text, words, width - 2 * MARGIN);
+    let caption = caption_lines(text, items, width - 2 * MARGIN);
     let below = (caption.len() as f32 * CAPTION * 1.4) as i32 + 2 * MARGIN;
     let height = MARGIN + tallest + below;
     let mut canvas = RgbImage::from_pixel(width as u32, height as u32, PAPER);
@@ -39,8 +49,8 @@ pub fn evidence(panels: &[Panel], text: &str, words: &[Word]) -> RgbImage {
     for (panel, (scale, image)) in panels.iter().zip(&shown) {
         image::imageops::replace(&mut canvas, image, i64::from(x), i64::from(MARGIN));
         let mut labels = Vec::new();
-        for (colour, word) in evident(words) {
-            mark(&mut canvas, (panel.id, (x, MARGIN), *scale), word, colour, &mut labels);
+        for (colour, item) in evident(items) {
+            mark(&mut canvas, (panel.id, (x, MARGIN), *scale), item, colour, &mut labels);
         }
         // Names lie above every frame.
         for label in labels {
@@ -61,10 +71,10 @@ pub fn evidence(panels: &[Panel], text: &str, words: &[Word]) -> RgbImage {
     canvas
 }
 
-/// The words with a region, each with its colour.
-fn evident(words: &[Word]) -> impl Iterator<Item = (Rgb<u8>, &Word)> {
-    let words = words.iter().filter(|word| word.evidence.is_some());
-    words.enumerate().map(|(idx, word)| (Rgb(COLOURS[idx % COLOURS.len()]), word))
+/// The items with a region, each with its colour.
+fn evident(items: &[Item]) -> impl Iterator<Item = (Rgb<u8>, &Item)> {
+    let items = items.iter().filter(|item| item.evidence.is_some());
+    items.enumerate().map(|(idx, item)| (Rgb(COLOURS[idx % COLOURS.len()]), item))
 }
 
 fn scaled(image: &RgbImage) -> (f32, RgbImage) {
@@ -88,24 +98,31 @@ struct Label {
     of: (i32, i32),
 }
 
-/// Draws a word's box and adds its label where it hides no other.
+/// Draws an item's outline and adds its label where it hides no other.
 fn mark(
     canvas: &mut RgbImage,
     (id, (left, top), scale): (u32, (i32, i32), f32),
-    word: &Word,
+    item: &Item,
     colour: Rgb<u8>,
     labels: &mut Vec<Label>,
 ) {
-    let Some(evidence) = word.evidence.as_ref().filter(|evidence| evidence.image == id) else {
+    let Some(evidence) = item.evidence.as_ref().filter(|evidence| evidence.image == id) else {
         return;
     };
-    let [x0, y0, x1, y1] = evidence.bbox.map(|v| (v * scale).round() as i32);
-    let [x0, y0, x1, y1] = [x0 + left, y0 + top, x1 + left, y1 + top];
-    // Boxes of several words over the same region stay visible side by side.
-    let inset = labels.iter().filter(|label| label.of == (x0, y0)).count() as i32 * 5;
-    frame(canvas, [x0 + inset, y0 + inset, x1 - inset, y1 - inset], 5, WHITE);
-    frame(canvas, [x0 + inset + 1, y0 + inset + 1, x1 - inset - 1, y1 - inset - 1], 3, colour);
-    let text = format!("{} {:.0} %", word.text, evidence.score * 100.0);
+    let px = |v: f32| (v * scale).round() as i32;
+    let (x0, y0) = (px(evidence.bbox[0]) + left, px(evidence.bbox[1]) + top);
+    // Outlines of several items around the same region stay visible side by side.
+    let aside = labels.iter().filter(|label| label.of == (x0, y0)).count() as i32 * 4;
+    for (thick, colour) in [(5, WHITE), (3, colour)] {
+        for ring in &evidence.outline {
+            let corner = |[x, y]: [f32; 2]| (px(x) + left + aside, px(y) + top + aside);
+            let next = ring.iter().cycle().skip(1);
+            for (&from, &to) in ring.iter().zip(next) {
+                edge(canvas, corner(from), corner(to), thick, colour);
+            }
+        }
+    }
+    let text = item.label.clone();
     let (width, height) = (text_width(&text, LABEL) as i32 + 12, (LABEL * 1.35) as i32);
     let x = x0.min(canvas.width() as i32 - width - 4).max(4);
     let mut y = if y0 - height >= top { y0 - height } else { y0 };
@@ -120,15 +137,25 @@ fn mark(
 type Line = Vec<(String, Rgb<u8>)>;
 
 /// The answer cut into lines that fit.
-fn caption_lines(text: &str, words: &[Word], width: i32) -> Vec<Line> {
-    let mut evident = evident(words).peekable();
+fn caption_lines(text: &str, items: &[Item], width: i32) -> Vec<Line> {
+    let answer = text.split_whitespace().map(|piece| {
+        let says = |item: &Item| item.text.split_whitespace().any(|word| piece.contains(word));
+        let colour = evident(items).find(|(_, item)| says(item)).map_or(INK, |(colour, _)| colour);
+        (piece, colour)
+    });
+    let mut lines = wrapped(answer, width);
+    for item in items.iter().filter(|item| !item.note.is_empty()) {
+        let colour = evident(items).find(|(_, other)| std::ptr::eq(*other, item));
+        let colour = colour.map_or(INK, |(colour, _)| colour);
+        lines.extend(wrapped(item.note.split_whitespace().map(|piece| (piece, colour)), width));
+    }
+    lines
+}
+
+fn wrapped<'a>(pieces: impl Iterator<Item = (&'a str, Rgb<u8>)>, width: i32) -> Vec<Line> {
     let mut lines: Vec<Line> = vec![Vec::new()];
     let mut used = 0.0;
-    for piece in text.split_whitespace() {
-        let mut colour = INK;
-        while let Some((of, _)) = evident.next_if(|(_, word)| piece.contains(&word.text)) {
-            colour = of;
-        }
+    for (piece, colour) in pieces {
         let piece = format!("{piece} ");
         let length = text_width(&piece, CAPTION);
         if used + length > width as f32 && used > 0.0 {
@@ -152,11 +179,11 @@ fn fill(canvas: &mut RgbImage, [x0, y0, x1, y1]: [i32; 4], colour: Rgb<u8>) {
     }
 }
 
-fn frame(canvas: &mut RgbImage, [x0, y0, x1, y1]: [i32; 4], thick: i32, colour: Rgb<u8>) {
-    fill(canvas, [x0, y0, x1, y0 + thick], colour);
-    fill(canvas, [x0, y1 - thick, x1, y1], colour);
-    fill(canvas, [x0, y0, x0 + thick, y1], colour);
-    fill(canvas, [x1 - thick, y0, x1, y1], colour);
+/// A line along an axis: outlines have no others.
+fn edge(canvas: &mut RgbImage, a: (i32, i32), b: (i32, i32), thick: i32, colour: Rgb<u8>) {
+    let half = thick / 2;
+    let (x0, y0) = (a.0.min(b.0) - half, a.1.min(b.1) - half);
+    fill(canvas, [x0, y0, a.0.max(b.0) + half + 1, a.1.max(b.1) + half + 1], colour);
 }
 
 fn text_width(text: &str, size: f32) -> f32 {

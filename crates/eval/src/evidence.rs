@@ -1,7 +1,7 @@
 //! Whether a model's evidence is true: its regions against the boxes, its maps against what its
 //! words depend on, its marks against what is there.
 //!
-//! Every scene is asked for its list, its caption and one fact; each answer is judged as the model
+//! Every scene is asked for its list or caption, and one fact; each answer is judged as the model
 //! gave it and once more with something wrong put in, since a good model makes few mistakes of its
 //! own. What needs a hundred questions a word is measured on a sub-sample. It knows what is asked
 //! and when; the parts know how. Definitions, traps and demands: evidence.md, sections 4 to 6.
@@ -12,6 +12,7 @@ mod baselines;
 mod calibrate;
 mod causal;
 mod detection;
+mod facts;
 mod faithfulness;
 mod figures;
 mod forced;
@@ -87,7 +88,7 @@ pub fn evidence(
     let seeds = FIRST_SEED..FIRST_SEED + n;
     let sample = &Sample { seeds, held_out_style: false };
     sample.len()?;
-    let key = stored::model_key::<Report>(model_dir)?;
+    let key = key(model_dir, wanted.quantization)?;
     if let Some(report) = stored::find(model_dir, &key, sample).filter(|_| !wanted.fresh) {
         return Ok(report);
     }
@@ -101,7 +102,17 @@ pub fn evidence(
     Ok(report)
 }
 
-/// The kept report on this model that rests on most scenes.
+/// What a report is filed under: the model's files and how its weights are held.
+fn key(model_dir: &Path, quantization: Quantization) -> Result<String, Error> {
+    let key = stored::model_key::<Report>(model_dir)?;
+    Ok(match quantization {
+        Quantization::None => key,
+        packed => format!("{}-{key}", packed.name()),
+    })
+}
+
+/// The kept report on this model, its weights as exact as the checkpoint's, that rests on most
+/// scenes.
 pub fn kept(model_dir: &Path) -> Option<Report> {
     stored::best(model_dir)
 }

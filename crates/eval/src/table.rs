@@ -85,7 +85,7 @@ fn write_cells(
     holds: &str,
 ) -> fmt::Result {
     let line = format!(
-        "{name:<30} {value:>8}  {interval:<16} {n:>6}  {baseline:<26} {demand:>11}  {holds}"
+        "{name:<40} {value:>8}  {interval:<16} {n:>6}  {baseline:<26} {demand:>11}  {holds}"
     );
     writeln!(f, "{}", line.trim_end())
 }

@@ -137,7 +137,10 @@ fn the_program_refuses_a_blind_model_pictures_and_nothing_else() {
     let ask = |images: Vec<u32>| {
         let chat = app.new_chat();
         let question = "What is in the picture?".to_string();
-        app.ask(AskRequest { chat, question, images, options: Default::default() }, |_| true)
+        app.ask(
+            AskRequest { chat, question, images, region: None, options: Default::default() },
+            |_| true,
+        )
     };
     let refused = ask(vec![picture.id]).expect_err("a blind model spoke about a picture");
     assert_eq!(refused.code, "blind");

@@ -1,13 +1,13 @@
 /**
  * A scripted application for looking at every state of the window in an ordinary browser and for
  * tests, by `?scene=`: empty, loading, model-failed, first, busy, full, failed, two, seen, model,
- * unmeasured, refused, and those of the models' page. Not in the window.
+ * unmeasured, refused, and those of evidence and of the models' page. Not in the window.
  */
+import { evidence, fakeEvidence, HEIGHT, WIDTH } from "./fake-evidence.ts";
 import { fakeLibrary } from "./fake-library.ts";
 import type { AskEvent, AskRequest, Backend, ImageRef, Start, Word } from "./index.ts";
 import type {
   ApiError,
-  EvidenceView,
   FormatFigure,
   ModelCard,
   Quantization,
@@ -122,15 +122,6 @@ const MODEL_FAILURE: ApiError = {
   hint: "Fetch the folder again, or open another model folder.",
 };
 
-const WIDTH = 960;
-const HEIGHT = 720;
-const BOXES: Record<string, [number, number, number, number]> = {
-  car: [120, 452, 408, 606],
-  tree: [640, 180, 860, 590],
-  sun: [96, 60, 236, 200],
-  house: [402, 282, 604, 560],
-};
-
 export const PICTURE = (id: number, example = true): ImageRef => ({
   id,
   name: example ? "example.png" : `garden ${id}.png`,
@@ -168,39 +159,6 @@ function drawing(id: number): string {
   return `data:image/svg+xml,${encodeURIComponent(svg)}`;
 }
 
-/** A region with most of its attention inside the box of a thing. */
-export function evidence(thing: string, score: number, image = 0): EvidenceView {
-  const bbox = BOXES[thing] ?? [0, 0, WIDTH, HEIGHT];
-  const [rows, cols] = [6, 6];
-  const inside: number[] = [];
-  for (let cell = 0; cell < rows * cols; cell += 1) {
-    const x = ((cell % cols) + 0.5) * (WIDTH / cols);
-    const y = (Math.floor(cell / cols) + 0.5) * (HEIGHT / rows);
-    const dx = Math.max(bbox[0] - x, 0, x - bbox[2]) / WIDTH;
-    const dy = Math.max(bbox[1] - y, 0, y - bbox[3]) / HEIGHT;
-    inside.push(Math.exp(-((dx * dx + dy * dy) * 260)));
-  }
-  const sum = inside.reduce((a, b) => a + b, 0);
-  const place: Record<string, string> = {
-    car: "bottom left, the red car",
-    tree: "right, the tree",
-    sun: "top left, the sun",
-    house: "centre, the house",
-  };
-  return {
-    image,
-    bbox,
-    score,
-    words: place[thing] ?? "the whole picture",
-    heatmap: {
-      rows,
-      cols,
-      values: inside.map((v) => (v / sum) * Math.min(score + 0.1, 1)),
-      source: [0, 0, WIDTH, HEIGHT],
-    },
-  };
-}
-
 interface Said {
   text: string;
   rests?: [thing: string, score: number];
@@ -220,7 +178,7 @@ const ANSWER: Said[] = [
   { text: " tree", rests: ["tree", 0.34] },
   { text: " and" },
   { text: " a" },
-  { text: " dog", rests: ["house", 0.08] },
+  { text: " dog" },
   { text: "." },
 ];
 
@@ -230,24 +188,27 @@ export function script(image = 0): AskEvent[] {
     { type: "started", imageTokens: 36, promptTokens: 58, reusedTokens: 0 },
   ];
   let text = "";
+  let n = 0;
   ANSWER.forEach((said, index) => {
     const start = text.length + (said.text.startsWith(" ") ? 1 : 0);
     text += said.text;
     events.push({ type: "token", index, text: said.text, logprob: -0.2, evidence: null });
     if (said.text === "," || said.text === ".") return;
     const word: Word = {
-      index,
+      index: n++,
       firstToken: index,
       lastToken: index,
       text: said.text.trim(),
       start,
       end: text.length,
       evidence: said.rests ? evidence(said.rests[0], said.rests[1], image) : null,
+      probability: said.rests ? said.rests[1] : null,
     };
     events.push({ type: "word", ...word });
   });
   events.push({
     type: "finished",
+    answer: 0,
     text,
     tokens: ANSWER.length,
     cancelled: false,
@@ -312,6 +273,7 @@ export function fake(query: URLSearchParams, paceMs = 90): FakeBackend {
 
   return {
     ...fakeLibrary(scene, pause),
+    ...fakeEvidence(scene, pause),
     asked,
     get cancelled() {
       return cancelled;
@@ -377,27 +339,63 @@ export function fake(query: URLSearchParams, paceMs = 90): FakeBackend {
   };
 }
 
-/** Plays what a user would do in the scene, so that a photograph shows it. */
+/** Plays what a user would do in the scene, so that a photograph shows it; `?do=` goes on from an
+ * answer: claim, cover, test, without, search, spot, box, strike, numbers, marks. */
 export async function act(query: URLSearchParams): Promise<void> {
   const scene = query.get("scene");
   const after = (ms: number) => new Promise((done) => setTimeout(done, ms));
-  if (query.get("theme")) document.documentElement.dataset["theme"] = query.get("theme") ?? "";
+  const press = (css: string, at = 0) => document.querySelectorAll<HTMLElement>(css)[at]?.click();
+  const button = (text: string) =>
+    [...document.querySelectorAll("button")].find((b) => b.textContent?.includes(text))?.click();
   await after(150);
-  if (scene === "seen") {
-    document.querySelectorAll<HTMLElement>(".views button")[1]?.click();
-  }
+  if (query.get("theme")) document.documentElement.dataset["theme"] = query.get("theme") ?? "";
+  if (scene === "seen") press(".views button", 1);
   const page = scene === "get" || scene === "offline";
-  if (["model", "unmeasured"].includes(scene ?? "") || page)
-    document.querySelector<HTMLElement>("[data-testid=model]")?.click();
-  if (page) {
-    await after(100);
-    document.querySelector<HTMLElement>("[data-testid=tab-get]")?.click();
-  }
-  if (!["busy", "full", "failed", "two"].includes(scene ?? "")) return;
-  document.querySelector<HTMLElement>("[data-testid=suggestion]")?.click();
-  const word = query.get("word");
-  if (!word) return;
-  await after(2600);
-  const words = [...document.querySelectorAll<HTMLElement>(".word")];
+  const marks = query.get("do") === "marks";
+  if (["model", "unmeasured"].includes(scene ?? "") || page || marks) press("[data-testid=model]");
+  await after(100);
+  if (page) press("[data-testid=tab-get]");
+  if (marks) press("[data-testid=tab-marks]");
+  const answering = "busy full failed two uncalibrated unsure-counts check-failed checking " +
+    "trial-failed slow-trial";
+  if (!answering.split(" ").includes(scene ?? "") || marks) return;
+  press("[data-testid=suggestion]");
+  const [word, act, claim] = [query.get("word"), query.get("do"), query.get("claim") ?? "0"];
+  if (!word && !act) return;
+  await after(Number(query.get("wait") ?? 2600));
+  const words = [...document.querySelectorAll<HTMLElement>(".word, .claim")];
   words.find((other) => other.textContent === word)?.focus();
+  if (["claim", "cover", "test", "without"].includes(act ?? "")) press(`[data-claim="${claim}"]`);
+  await after(100);
+  if (act === "cover") button("Cover this");
+  if (act === "test") button("Test this");
+  if (act === "without") button("Look without");
+  if (act === "strike") button("Strike");
+  if (act === "numbers") press("[data-testid=expert]");
+  const surface = document.querySelector<HTMLElement>("[data-testid=surface]");
+  const frame = surface?.getBoundingClientRect();
+  const point = (type: string, x: number, y: number) =>
+    surface?.dispatchEvent(
+      new PointerEvent(type, {
+        pointerId: 1,
+        bubbles: true,
+        clientX: frame!.left + x * frame!.width,
+        clientY: frame!.top + y * frame!.height,
+      }),
+    );
+  if (act === "spot") [point("pointerdown", 0.25, 0.72), point("pointerup", 0.25, 0.72)];
+  if (act === "box" || act === "about") {
+    point("pointerdown", 0.1, 0.55);
+    point("pointermove", 0.46, 0.86);
+    point("pointerup", 0.46, 0.86);
+  }
+  await after(50);
+  if (act === "about") button("Ask about this");
+  if (act === "search") {
+    const field = document.querySelector<HTMLInputElement>("[data-testid=word-search]")!;
+    field.value = query.get("find") ?? "wheel";
+    field.dispatchEvent(new Event("input", { bubbles: true }));
+    await after(20);
+    field.form?.requestSubmit();
+  }
 }

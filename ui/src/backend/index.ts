@@ -3,24 +3,57 @@
  * The window speaks over Tauri; a build in mode `fake` plays scripted scenes in any browser.
  */
 import type {
+  AnswerRef,
   AppState,
   AskEvent,
   AskRequest,
+  CheckView,
+  CoverRequest,
+  CoverView,
+  ExpertView,
+  ExportFormat,
   ImageRef,
   LibraryChange,
   LibrarySettings,
   LibraryView,
+  LongProgress,
   Look,
+  MapRequest,
   ModelCard,
   ModelRef,
   Progress,
   Quantization,
   QuantizationCard,
+  RawMap,
+  Reliability,
+  SpotView,
+  TestView,
   Transfer,
+  TrialEvent,
   Verified,
+  WithoutView,
+  WordSearch,
 } from "./bindings";
 
 export type * from "./bindings";
+
+/** The bodies of the commands about evidence, a part of `Backend`. */
+export type EvidenceBackend = Pick<
+  Backend,
+  | "check"
+  | "cover"
+  | "test"
+  | "without"
+  | "spot"
+  | "stopTrial"
+  | "searchWord"
+  | "expert"
+  | "rawMap"
+  | "exportAnswer"
+  | "reliability"
+  | "calibrate"
+  | "measureEvidence"
+>;
 
 /** What happened to each file of a batch: the picture, or why it could not be opened. */
 export interface Attached {
@@ -77,6 +110,31 @@ export interface Backend {
   ask(request: AskRequest, on: (event: AskEvent) => void): Promise<void>;
   regenerate(chat: number, on: (event: AskEvent) => void): Promise<void>;
   cancel(chat: number): Promise<void>;
+  /** The claims of an answer, each with its state. */
+  check(answer: AnswerRef): Promise<CheckView>;
+  /** Covers a region and asks again, and so with a region of the same size elsewhere. */
+  cover(request: CoverRequest, on: (event: TrialEvent) => void): Promise<CoverView>;
+  /** The thorough test of one claim. */
+  test(answer: AnswerRef, claim: number, on: (event: TrialEvent) => void): Promise<TestView>;
+  /** Answers without the picture. */
+  without(answer: AnswerRef, on: (event: TrialEvent) => void): Promise<WithoutView>;
+  /** Which words depend on the spot, in px of the picture. */
+  spot(answer: AnswerRef, image: number, at: [number, number]): Promise<SpotView>;
+  /** Stops whatever is being tried on an answer. */
+  stopTrial(): Promise<void>;
+  /** Where the picture reads as a word. */
+  searchWord(chat: number, image: number, query: string): Promise<WordSearch>;
+  expert(answer: AnswerRef): Promise<ExpertView>;
+  rawMap(request: MapRequest): Promise<RawMap>;
+  /** Lets the user choose a file and writes the answer with its evidence; null when they closed
+   * the dialog, else the file. */
+  exportAnswer(answer: AnswerRef, format: ExportFormat): Promise<string | null>;
+  /** How far the marks of the loaded model can be trusted. */
+  reliability(): Promise<Reliability>;
+  /** Finds out, in minutes, what its marks are worth, and turns them on. */
+  calibrate(on: (progress: LongProgress) => void): Promise<Reliability>;
+  /** Measures its evidence on drawn pictures, in minutes. */
+  measureEvidence(on: (progress: LongProgress) => void): Promise<Reliability>;
   /** Address of the upright original. */
   imageUrl(id: number): string;
   /** Address of the exact pixels that the model receives. */

@@ -5,7 +5,7 @@
 import { Channel, convertFileSrc, invoke } from "@tauri-apps/api/core";
 import { getCurrentWebview } from "@tauri-apps/api/webview";
 import type { Attached, Backend } from "./index.ts";
-import type { AskEvent, Progress, Transfer } from "./bindings";
+import type { AskEvent, LongProgress, Progress, Transfer, TrialEvent } from "./bindings";
 
 export const tauri: Backend = {
   state: () => invoke("state"),
@@ -39,6 +39,21 @@ export const tauri: Backend = {
   ask: (request, on) => invoke("ask", { request, onEvent: new Channel<AskEvent>(on) }),
   regenerate: (chat, on) => invoke("regenerate", { chat, onEvent: new Channel<AskEvent>(on) }),
   cancel: (chat) => invoke("cancel", { chat }),
+  check: (answer) => invoke("check", { answer }),
+  cover: (request, on) => invoke("cover", { request, onEvent: new Channel<TrialEvent>(on) }),
+  test: (answer, claim, on) =>
+    invoke("test", { answer, claim, onEvent: new Channel<TrialEvent>(on) }),
+  without: (answer, on) => invoke("without", { answer, onEvent: new Channel<TrialEvent>(on) }),
+  spot: (answer, image, at) => invoke("spot", { answer, image, at }),
+  stopTrial: () => invoke("stop_trial"),
+  searchWord: (chat, image, query) => invoke("search_word", { chat, image, query }),
+  expert: (answer) => invoke("expert", { answer }),
+  rawMap: (request) => invoke("raw_map", { request }),
+  exportAnswer: (answer, format) => invoke("export_answer", { answer, format }),
+  reliability: () => invoke("reliability"),
+  calibrate: (on) => invoke("calibrate", { onEvent: new Channel<LongProgress>(on) }),
+  measureEvidence: (on) =>
+    invoke("measure_evidence", { onEvent: new Channel<LongProgress>(on) }),
   imageUrl: (id) => convertFileSrc(`image/${id}`, "media").replace("%2F", "/"),
   seenUrl: (id) => convertFileSrc(`seen/${id}`, "media").replace("%2F", "/"),
   onDrop: (over, done) =>

@@ -148,11 +148,10 @@ fn depends(
     if scene.objects.len() < 3 || words.is_empty() {
         return Ok(());
     }
-    let Some(by_token) = effects(witness, scene, (qa, answer))? else { return Ok(()) };
+    let by_object = effects(witness, scene, (qa, answer))?;
     for &word in words {
-        let (first, last) = answer.words[word].tokens;
-        let of = |object: &Vec<f64>| object[first..=last].iter().sum();
-        let effects: Vec<f64> = by_token.iter().map(of).collect();
+        let of = |words: &Vec<f64>| words.get(word).copied().unwrap_or(0.0);
+        let effects: Vec<f64> = by_object.iter().map(of).collect();
         let Some(blind) = centre_agreement(&effects, scene) else {
             apart.independent += 1;
             continue;

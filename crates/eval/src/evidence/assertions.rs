@@ -7,7 +7,7 @@ use std::ops::Range;
 
 use scenes::{Colour, Place, Qa, QaKind, Scene, classes};
 
-use crate::ask;
+use super::facts;
 use crate::mentions::{self, Named};
 
 /// What is asserted.
@@ -82,7 +82,7 @@ pub(crate) fn assertions(qa: &Qa, said: &str, scene: &Scene) -> Vec<Assertion> {
         _ => None,
     };
     let class = mentions::named(said).first().map(|named| named.class);
-    let holds = ask::is_right(qa, said);
+    let holds = facts::is_right(qa, said);
     vec![Assertion { kind, bytes, holds, repeated: false, class, object }]
 }
 

@@ -8,12 +8,13 @@ use image::RgbImage;
 use scenes::{Qa, QaKind, Scene};
 use vlm::generate::Answer;
 
+use super::facts;
 use super::faithfulness::{N_STEPS, gap, spearman, steps, strongest_first};
 use super::localisation::covered;
 use super::pixels;
 use super::witness::{Witness, WordMap, strongest};
+use crate::Error;
 use crate::metric::SplitMix;
-use crate::{Error, ask};
 
 /// The share of the picture that is removed to see whether an answer flips.
 const REMOVED: f32 = 0.125;
@@ -53,7 +54,8 @@ impl Case<'_> {
     /// The first content word that rests on something, where the answer is right.
     pub fn of<'a>(scene: &'a Scene, qa: &'a Qa, answer: &'a Answer) -> Option<Case<'a>> {
         let bytes = 0..answer.text.len();
-        let word = strongest(&answer.words, &bytes).filter(|_| ask::is_right(qa, &answer.text))?;
+        let word =
+            strongest(&answer.words, &bytes).filter(|_| facts::is_right(qa, &answer.text))?;
         Some(Case { scene, qa, answer, word: word.index })
     }
 
@@ -61,7 +63,7 @@ impl Case<'_> {
     pub fn flips(&self, witness: &mut Witness, parts: &[[f32; 4]]) -> Result<bool, Error> {
         let picture = pixels::covered(&self.scene.image, parts.iter().copied());
         let again = witness.answer(&picture, &self.qa.question, false)?;
-        Ok(!ask::is_right(self.qa, &again.text))
+        Ok(!facts::is_right(self.qa, &again.text))
     }
 
     /// The strongest part of the map, as much as is removed.
@@ -96,28 +98,33 @@ impl Case<'_> {
     }
 }
 
-/// For each object of the scene, what taking it out does to each token of the answer: nats. None
-/// where the answer's text is read as other tokens than were said.
+/// For each object of the scene, what taking it out does to each word of the answer: nats.
 ///
 /// Errors: the engine's.
 pub(crate) fn effects(
     witness: &mut Witness,
     scene: &Scene,
     (qa, answer): (&Qa, &Answer),
-) -> Result<Option<Vec<Vec<f64>>>, Error> {
-    let mut logprobs = |picture: &RgbImage| -> Result<Option<Vec<f32>>, Error> {
-        let told = witness.told(picture, (&qa.question, &answer.text), Vec::new())?;
-        let said = answer.steps.iter().map(|step| step.token);
-        Ok(said.eq(told.tokens.iter().copied()).then_some(told.logprobs))
+) -> Result<Vec<Vec<f64>>, Error> {
+    let asked = (qa.question.as_str(), answer.text.trim());
+    // A given answer may be read as other tokens than were said; its words are the same.
+    let whole = witness.retell(&scene.image, asked)?;
+    let tokens: Vec<(usize, usize)> = whole.answer.words.iter().map(|word| word.tokens).collect();
+    let mut log_probabilities = |picture: &RgbImage| -> Result<Vec<f64>, Error> {
+        let logprobs = witness.told(picture, asked, Vec::new())?.logprobs;
+        let of = |&(first, last): &(usize, usize)| {
+            let word = logprobs.get(first..=last).unwrap_or_default();
+            word.iter().map(|&logprob| f64::from(logprob)).sum()
+        };
+        Ok(tokens.iter().map(of).collect())
     };
-    let Some(whole) = logprobs(&scene.image)? else { return Ok(None) };
+    let whole = log_probabilities(&scene.image)?;
     let mut effects = Vec::new();
     for object in 0..scene.objects.len() {
-        let Some(without) = logprobs(&scene.without(object).image)? else { return Ok(None) };
-        let each = whole.iter().zip(&without);
-        effects.push(each.map(|(with, without)| f64::from(with - without)).collect());
+        let without = log_probabilities(&scene.without(object).image)?;
+        effects.push(whole.iter().zip(&without).map(|(with, without)| with - without).collect());
     }
-    Ok(Some(effects))
+    Ok(effects)
 }
 
 /// How well a map agrees with the true effects of the scene's objects: Spearman over the objects.

@@ -324,6 +324,11 @@ impl Figures {
         self.put("overhead_tier0", of(|turn| turn.tier0).metric(("capture off", 0.0), None));
         let checked = of(|turn| turn.plain + turn.tier1);
         self.put("overhead_tier1", checked.metric(("no check", 0.0), None));
+        let seconds = |of: fn(&Turn) -> f64| {
+            tally(Mean, turns, |turn, t| t.add(0, of(turn))).metric(("none", 0.0), None)
+        };
+        self.put("seconds_answer", seconds(|turn| turn.plain));
+        self.put("seconds_check", seconds(|turn| turn.tier1));
     }
 }
 

@@ -65,7 +65,7 @@ pub(crate) struct Struck {
     pub there: usize,
 }
 
-/// Everything about one scene: its list, its caption and one short question.
+/// Everything about one scene: its list or caption, and one short question.
 ///
 /// Errors: the engine's; `Error::Cancelled`.
 pub(crate) fn look(witness: &mut Witness, scene: &Scene) -> Result<Seen, Error> {
@@ -102,11 +102,15 @@ pub(crate) fn look_at_damaged(
     Ok(seen)
 }
 
-/// The list, the caption, and a short question of another kind from scene to scene.
+/// The list or the caption, and a short question, of another kind from scene to scene.
 pub(crate) fn asked(scene: &Scene, random: &mut SplitMix) -> Vec<Qa> {
     let all = scenes::questions(scene, scene.seed);
     let long = all.iter().filter(|qa| matches!(qa.kind, QaKind::List | QaKind::Caption));
-    let mut asked: Vec<Qa> = long.filter(|_| scene.texts.is_empty()).cloned().collect();
+    let long: Vec<&Qa> = long.filter(|_| scene.texts.is_empty()).collect();
+    let mut asked: Vec<Qa> = Vec::new();
+    if !long.is_empty() {
+        asked.push(long[random.below(long.len())].clone());
+    }
     let kinds = [QaKind::Colour, QaKind::Count, QaKind::Relation, QaKind::Where, QaKind::At];
     let kind = kinds[random.below(kinds.len())];
     let short = all.iter().find(|qa| qa.kind == kind && qa.answer != "0");

@@ -124,3 +124,49 @@ impl fmt::Display for Report {
         write!(f, "\n{}", self.measured)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn report(spearman: f64) -> Report {
+        let metric = |row: &Row| {
+            let value = if row.name == "spearman_tier0" { spearman } else { 0.95 };
+            let measured = (Some(value), 10);
+            Metric::new(measured, [value; 2], ("chance", 0.5), Some(row.demand))
+        };
+        let figures = ROWS.iter().map(|row| (row.name.to_owned(), metric(row))).collect();
+        let measured = Measured {
+            date: "2026-01-31T12:00:00Z".into(),
+            build: "0.1.0".into(),
+            first_seed: 0,
+            n_scenes: 2,
+            held_out_style: false,
+            model: "abc".into(),
+            seconds: 1.0,
+            stored: false,
+        };
+        Report::new(figures, BTreeMap::new(), measured)
+    }
+
+    #[test]
+    fn plausible_maps_that_the_words_do_not_depend_on_are_no_evidence() {
+        assert!(report(0.6).maps_are_evidence);
+        let untrue = report(0.3);
+        assert!(!untrue.maps_are_evidence && !untrue.holds());
+        assert!(untrue.to_string().contains("not to be shown as evidence"));
+    }
+
+    #[test]
+    fn json_has_a_key_for_each_figure_and_keeps_everything() {
+        let text = serde_json::to_string(&report(0.6)).expect("JSON");
+        assert_eq!(serde_json::from_str::<Report>(&text).expect("a report"), report(0.6));
+        let json: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+        for row in ROWS {
+            for key in ["value", "n", "interval", "baseline", "baseline_name", "demand", "holds"] {
+                assert!(json[row.name].get(key).is_some(), "{} {key}", row.name);
+            }
+        }
+        assert_eq!(json["overhead_tier1"]["lower_is_better"], true);
+    }
+}

@@ -1,7 +1,7 @@
 //! Sanity gates (Adebayo et al. 2018; evidence.md, F4): weights drawn anew, a blank picture and
 //! another scene's picture must each destroy the maps of the shipped model.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Device, Tensor};
@@ -83,7 +83,9 @@ fn with_random_weights(dir: &Path) -> PathBuf {
     let path = to.join("model.safetensors");
     let mut random = SplitMix::new(7);
     let mut shuffled = HashMap::new();
-    for (name, tensor) in candle_core::safetensors::load(&path, &Device::Cpu).expect("weights") {
+    // In an order of their own, so that every run draws the same weights.
+    let weights = candle_core::safetensors::load(&path, &Device::Cpu).expect("weights");
+    for (name, tensor) in weights.into_iter().collect::<BTreeMap<_, _>>() {
         let tensor = if tensor.rank() < 2 { tensor } else { shuffle(&tensor, &mut random) };
         shuffled.insert(name, tensor);
     }
@@ -92,7 +94,7 @@ fn with_random_weights(dir: &Path) -> PathBuf {
 }
 
 fn shuffle(tensor: &Tensor, random: &mut SplitMix) -> Tensor {
-    let work = || -> candle_core::Result<Tensor> {
+    let mut work = || -> candle_core::Result<Tensor> {
         let flat = tensor.flatten_all()?.to_dtype(DType::F32)?;
         let mut values = flat.to_vec1::<f32>()?;
         for i in (1..values.len()).rev() {
@@ -100,7 +102,6 @@ fn shuffle(tensor: &Tensor, random: &mut SplitMix) -> Tensor {
         }
         Tensor::from_vec(values, tensor.shape(), &Device::Cpu)?.to_dtype(tensor.dtype())
     };
-    let mut work = work;
     work().expect("a tensor of the same shape")
 }
 

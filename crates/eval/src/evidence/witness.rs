@@ -4,7 +4,7 @@
 
 use image::RgbImage;
 use vlm::explain::{
-    Calibration, Checked, Evidence, KnockOut, Subject, WORD_FEATURES, Watch, Word, check, claims,
+    Calibration, Checked, Evidence, KnockOut, Subject, Watch, Word, check, claims, is_content_word,
     knock_out,
 };
 use vlm::generate::{Answer, Branch, Cancel, Features, GenerateOptions, Session, Stop, Told};
@@ -30,6 +30,17 @@ pub(crate) struct Said {
     pub surprise: Vec<f64>,
 }
 
+impl From<Answer> for Said {
+    fn from(answer: Answer) -> Said {
+        let surprise = |word: &Word| {
+            let steps = answer.steps.get(word.tokens.0..=word.tokens.1).unwrap_or_default();
+            -steps.iter().map(|step| f64::from(step.logprob)).sum::<f64>()
+        };
+        let surprise = answer.words.iter().map(surprise).collect();
+        Said { answer, surprise }
+    }
+}
+
 impl<'a> Witness<'a> {
     /// One whose evidence is read as the model's calibration says.
     pub fn new(model: &'a Model, cancel: &'a Cancel) -> Witness<'a> {
@@ -47,27 +58,12 @@ impl<'a> Witness<'a> {
 
     /// Greedy, as a user asks.
     pub fn ask(&mut self, picture: &RgbImage, question: &str) -> Result<Said, Error> {
-        let answer = self.answer(picture, question, true)?;
-        let surprise = |word: &Word| {
-            let steps = answer.steps.get(word.tokens.0..=word.tokens.1).unwrap_or_default();
-            -steps.iter().map(|step| f64::from(step.logprob)).sum::<f64>()
-        };
-        let surprise = answer.words.iter().map(surprise).collect();
-        Ok(Said { answer, surprise })
+        Ok(Said::from(self.answer(picture, question, true)?))
     }
 
     /// An answer that is given, with the evidence it has as if the model had said it.
     pub fn retell(&mut self, picture: &RgbImage, asked: (&str, &str)) -> Result<Said, Error> {
-        let features = self.features(picture, asked)?;
-        let logprob = WORD_FEATURES.iter().position(|name| *name == "logprob").unwrap_or(0);
-        let words = features.words.iter();
-        let surprise = words
-            .clone()
-            .map(|word| -f64::from(word.features.get(logprob).copied().unwrap_or(0.0)));
-        let surprise = surprise.collect();
-        let words = words.map(|word| word.word.clone()).collect();
-        let answer = Answer { text: asked.1.to_owned(), words, ..Answer::default() };
-        Ok(Said { answer, surprise })
+        Ok(Said::from(self.features(picture, asked)?.answer))
     }
 
     /// What the evidence of a given answer is made of.
@@ -186,11 +182,12 @@ impl WordMap {
     }
 }
 
-/// The word with the strongest evidence among those in these bytes.
+/// The content word with the strongest evidence among those in these bytes.
 pub(crate) fn strongest<'a>(words: &'a [Word], bytes: &std::ops::Range<usize>) -> Option<&'a Word> {
     let score = |word: &&Word| word.evidence.as_ref().map_or(-1.0, |evidence| evidence.score);
     let inside = words.iter().filter(|word| touches(&word.bytes, bytes));
-    inside.max_by(|a, b| score(a).total_cmp(&score(b)))
+    let content = inside.filter(|word| is_content_word(&word.text));
+    content.max_by(|a, b| score(a).total_cmp(&score(b)))
 }
 
 /// Whether two ranges share a byte.

@@ -9,7 +9,8 @@ use super::{Calibration, Evidence, Heatmap};
 use crate::generate::Step;
 use crate::processor::ImageSpan;
 
-/// Least share of attention on a region for trained heads to call it evidence.
+/// Least share of attention, on a region or with a map on the picture, for trained heads to call
+/// it evidence.
 const MIN_TRAINED_SCORE: f32 = 0.2;
 /// Memory for what a calibration needs of an answer's tokens; of a longer answer, the first tokens
 /// stay as they were judged when they were said.
@@ -203,8 +204,8 @@ impl WordFinder {
         Some(region(image, map, &strength, false))
     }
 
-    /// The region of a calibrated map. Where attention follows outlines, the region still does,
-    /// among the patches that the map finds likely.
+    /// The region of a calibrated map. Where attention follows outlines, the region still does:
+    /// how much of a cell is covered is not how likely it is.
     fn mapped(
         &self,
         row: &[f32],
@@ -213,22 +214,25 @@ impl WordFinder {
     ) -> Option<Evidence> {
         let logits = self.logits(captured, map);
         let peak = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-        let curve = map.score.as_ref().and_then(|curve| curve.at(peak));
-        let score = curve.unwrap_or_else(|| sigmoid(peak));
-        if score < map.threshold {
+        // A model with a place for words that rest on nothing says so itself.
+        let rests = match self.calibration.heads.trained {
+            true => captured.mass >= MIN_TRAINED_SCORE,
+            false => peak >= map.threshold,
+        };
+        if !rests {
             return None;
         }
+        let curve = map.score.as_ref().and_then(|curve| curve.at(peak));
+        let score = curve.unwrap_or_else(|| sigmoid(peak));
         let positions = spans.iter().flat_map(|span| span.tokens.clone());
         let mut values = vec![0.0; spans.last()?.tokens.end];
         positions.zip(logits).for_each(|(position, logit)| values[position] = sigmoid(logit));
         let (canvas, map) = self.strongest(|canvas| canvas.mean(&values))?;
         let outlined = self.calibration.heads.outlined;
+        // Weighed with the probabilities, outer cells would count for less than they are covered.
         let strength = match outlined {
             false => map.values.clone(),
-            true => {
-                let attention = canvas.map(row).values;
-                map.values.iter().zip(attention).map(|(p, share)| p * share).collect()
-            }
+            true => canvas.map(row).values,
         };
         Some(Evidence { score, ..region(canvas.image, map, &strength, outlined) })
     }

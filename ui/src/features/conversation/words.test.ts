@@ -1,8 +1,8 @@
-/** How an answer is cut into words, and how firmly a word is said to rest. */
+/** How an answer is cut into words, and what is said of one. */
 import { expect, test } from "vitest";
 import type { Word } from "../../backend";
-import { evidence } from "../../backend/fake.ts";
-import { pieces, scoreLabel, spoken, strength, withWord } from "./words.ts";
+import { evidence } from "../../backend/fake-evidence.ts";
+import { pieces, spoken, withWord } from "./words.ts";
 
 const word = (index: number, start: number, end: number, text = "w"): Word => ({
   index,
@@ -12,6 +12,7 @@ const word = (index: number, start: number, end: number, text = "w"): Word => ({
   start,
   end,
   evidence: null,
+  probability: null,
 });
 
 test.each([
@@ -40,25 +41,8 @@ test("a word that comes again replaces the first", () => {
   expect(words.map((w) => w.end)).toEqual([1, 6]);
 });
 
-test.each([
-  [0.9, "strong"],
-  [0.5, "strong"],
-  [0.49, "weak"],
-  [0.2, "weak"],
-  [0.19, "none"],
-  [0, "none"],
-])("a score of %s is %s", (score, want) => expect(strength(score)).toBe(want));
-
-test.each([
-  [0.999, "0.99"],
-  [1, "1.00"],
-  [-1, "0.00"],
-  [0.456, "0.46"],
-])("a score of %s reads %s", (score, want) => expect(scoreLabel(score)).toBe(want));
-
-test("the plain-words equivalent names place and strength", () => {
-  const car = { ...word(0, 0, 3, "car"), evidence: evidence("car", 0.84) };
-  expect(spoken(car)).toBe("car: bottom left, the red car. Strong, 0.84 of 1.");
-  const dog = { ...car, text: "dog", evidence: evidence("car", 0.05) };
-  expect(spoken(dog)).toContain("no region found");
+test("the plain-words equivalent names place, part and surety", () => {
+  const car = { ...word(0, 0, 3, "car"), evidence: evidence("car", 0.84), probability: 0.84 };
+  expect(spoken(car)).toBe("car: rests on: bottom left, 7 % of the picture; 84 % sure.");
+  expect(spoken({ ...car, evidence: null })).toBe("car: no region found.");
 });

@@ -9,28 +9,6 @@ export interface Piece {
   word: Word | null;
 }
 
-/** How firmly a word rests on the picture, on a scale that is the same for every word. */
-export type Strength = "strong" | "weak" | "none";
-
-/** Half of the attention or more inside one region is strong; under a fifth is none. */
-export const STRONG_FROM = 0.5;
-export const WEAK_FROM = 0.2;
-
-export function strength(score: number): Strength {
-  if (score >= STRONG_FROM) return "strong";
-  return score >= WEAK_FROM ? "weak" : "none";
-}
-
-export function strengthLabel(score: number): string {
-  return { strong: "Strong", weak: "Weak", none: "None" }[strength(score)];
-}
-
-/** Two digits, never rounded up to certainty. */
-export function scoreLabel(score: number): string {
-  const shown = Math.min(Math.max(score, 0), 1);
-  return shown >= 0.995 && shown < 1 ? "0.99" : shown.toFixed(2);
-}
-
 /** Splits `text` at its words. A word whose offsets do not fit what is there is left as text. */
 export function pieces(text: string, words: Word[]): Piece[] {
   const out: Piece[] = [];
@@ -53,10 +31,7 @@ export function withWord(words: Word[], word: Word): Word[] {
 
 /** The same thing in plain words, for those who cannot or do not look at the picture. */
 export function spoken(word: Word): string {
-  if (!word.evidence) return `${word.text}: no region.`;
-  const { score, words } = word.evidence;
-  if (strength(score) === "none") {
-    return `${word.text}: no region found, ${scoreLabel(score)} of 1.`;
-  }
-  return `${word.text}: ${words}. ${strengthLabel(score)}, ${scoreLabel(score)} of 1.`;
+  if (!word.evidence) return `${word.text}: no region found.`;
+  const sure = word.probability === null ? "" : `; ${Math.round(100 * word.probability)} % sure`;
+  return `${word.text}: rests on: ${word.evidence.words}${sure}.`;
 }

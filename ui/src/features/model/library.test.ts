@@ -164,6 +164,8 @@ test("the pages are tabs that arrows turn", async () => {
   const tab = screen.getByTestId("tab-get");
   expect(tab.getAttribute("aria-selected")).toBe("true");
   await fireEvent.keyDown(tab, { key: "ArrowLeft" });
+  await screen.findByTestId("reliability");
+  await fireEvent.keyDown(screen.getByTestId("tab-marks"), { key: "ArrowLeft" });
   await screen.findByTestId("quantization");
   expect(screen.queryByTestId("library")).toBeNull();
 });

@@ -87,3 +87,37 @@ export function sightLine(word: Rect, region: Rect, edge: number): string {
   const bend = Math.max(24, (word.top - bottom) * 0.5);
   return `M${x} ${word.top}C${x} ${word.top - bend} ${target} ${bottom + bend} ${target} ${bottom}`;
 }
+
+const ACROSS = ["left", "", "right"];
+const DOWN = ["top", "", "bottom"];
+
+/** Where a box lies in a picture, in the words that the application uses: "top left". */
+export function placeOf(box: Box, picture: Size): string {
+  const part = fractions(box, picture);
+  if (!part) return "outside the picture";
+  const third = (x: number) => Math.min(Math.floor(x * 3), 2);
+  const across = third(part.left + part.width / 2);
+  const down = third(part.top + part.height / 2);
+  const [wide, high] = [part.width > 0.75, part.height > 0.75];
+  if (wide && high) return "almost the whole picture";
+  if (wide) return `across the ${DOWN[down] || "middle"}`;
+  if (high) return across === 1 ? "down the middle" : `down the ${ACROSS[across]} side`;
+  return `${DOWN[down]} ${ACROSS[across]}`.trim() || "in the middle";
+}
+
+/** A point of a rectangle on the screen in px of the picture that is fitted into it. */
+export function pixelAt(x: number, y: number, frame: Rect, picture: Size): [number, number] {
+  const inside = (at: number, size: number) => Math.min(Math.max(at, 0), 1) * size;
+  return [
+    inside((x - frame.left) / Math.max(frame.width, 1), picture.width),
+    inside((y - frame.top) / Math.max(frame.height, 1), picture.height),
+  ];
+}
+
+/** Closed outlines as one SVG path in px of the picture. */
+export function ringsPath(rings: [number, number][][]): string {
+  return rings
+    .filter((ring) => ring.length > 2)
+    .map((ring) => `M${ring.map(([x, y]) => `${x} ${y}`).join("L")}Z`)
+    .join("");
+}
