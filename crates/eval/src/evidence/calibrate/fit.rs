@@ -3,7 +3,7 @@
 //! Weights are fitted to the even scenes, on which true and false count the same; probabilities
 //! and reliability come from the odd ones. Nothing here asks a model.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 
 use vlm::explain::logistic::{Curve, Logistic, Samples};
 use vlm::explain::{Detector, MapWeights, Mark, State};
@@ -100,43 +100,42 @@ pub(super) fn score_regions(map: &mut MapWeights, words: &[Row]) {
     map.score = Some(Curve::isotonic(&right));
 }
 
-/// For each kind and state how often claims were wrong, of the model's own.
+/// For each kind and state how often claims were wrong, of the model's own. Whether the mark tells
+/// right from wrong is asked of those and of the wrong ones put in together: a good model makes
+/// too few mistakes of its own to show it.
 pub(super) fn reliability(detector: &Detector, claims: &[Row]) -> Vec<Mark> {
-    let mut counts: BTreeMap<(&str, State), (usize, usize)> = BTreeMap::new();
-    let mut kinds: BTreeMap<&str, (usize, usize)> = BTreeMap::new();
-    for row in claims.iter().filter(|row| row.calibrates() && row.own) {
-        let state = match detector.probability(&row.features) {
-            p if p < detector.unsupported_below => State::Unsupported,
-            p if p >= detector.seen_from && !row.says_anyway => State::Seen,
-            _ => State::Guessed,
-        };
-        let count = |(n, wrong): (usize, usize)| (n + 1, wrong + usize::from(!row.is_true));
-        let of_state = counts.entry((row.kind, state)).or_default();
-        *of_state = count(*of_state);
-        let of_kind = kinds.entry(row.kind).or_default();
-        *of_kind = count(*of_kind);
-    }
-    let share = |(n, wrong): (usize, usize)| wrong as f64 / n.max(1) as f64;
-    let mark = |((kind, state), counted): ((&str, State), (usize, usize))| {
-        let wrong = share(counted);
-        let usual = kinds.get(kind).map_or(0.0, |kind| share(*kind));
-        let [low, high] = wilson(wrong, counted.0);
+    let held: Vec<(&Row, State)> = claims
+        .iter()
+        .filter(|row| !row.fits())
+        .map(|row| match detector.probability(&row.features) {
+            p if p < detector.unsupported_below => (row, State::Unsupported),
+            p if p >= detector.seen_from && !row.says_anyway => (row, State::Seen),
+            _ => (row, State::Guessed),
+        })
+        .collect();
+    let marks: BTreeSet<(&str, State)> =
+        held.iter().filter(|(row, _)| row.own).map(|(row, state)| (row.kind, *state)).collect();
+    let wrong = |counts: &dyn Fn(&Row, State) -> bool| {
+        let counted = held.iter().filter(|(row, state)| counts(row, *state));
+        let (n, wrong) =
+            counted.fold((0, 0), |(n, wrong), (row, _)| (n + 1, wrong + usize::from(!row.is_true)));
+        (n, wrong as f64 / (n as f64).max(1.0))
+    };
+    let mark = |&(kind, state): &(&str, State)| {
+        let (n, own) = wrong(&|row, of| row.own && row.kind == kind && of == state);
+        let (_, usual) = wrong(&|row, _| row.kind == kind);
+        let (all, share) = wrong(&|row, of| row.kind == kind && of == state);
+        let [low, high] = wilson(share, all);
         // What is called seen must be right more often than the kind is, the rest less often.
         let beats_chance = if state == State::Seen { high < usual } else { low > usual };
-        let name = match state {
+        let state = match state {
             State::Seen => "seen",
             State::Guessed => "guessed",
             State::Unsupported => "unsupported",
         };
-        Mark {
-            kind: kind.to_owned(),
-            state: name.to_owned(),
-            n: counted.0,
-            wrong: wrong as f32,
-            beats_chance,
-        }
+        Mark { kind: kind.to_owned(), state: state.to_owned(), n, wrong: own as f32, beats_chance }
     };
-    counts.into_iter().map(mark).collect()
+    marks.iter().map(mark).collect()
 }
 
 #[cfg(test)]
