@@ -43,25 +43,115 @@ async fn a_picture_is_asked_and_its_words_show_their_regions() {
     .await;
 }
 
-/// The region of the first supported word lies on the picture where its evidence says.
+/// The region of the first claim or word that has one lies on the picture where it says.
 async fn point_at_a_word(window: &Window) {
-    let firm = "document.querySelector('.answer .strong, .answer .weak')";
+    marks_are_settled(window).await;
+    window.keep("2-checked").await;
     window.until("document.querySelector('[data-testid=region]') === null").await;
-    if window.value(&format!("{firm} === null")).await == true {
+    if window.value("document.querySelector('.answer [data-region]') === null").await == true {
         eprintln!("this model gave no word a region; pointing is covered by the page's own tests");
         return;
     }
-    window.point_at(".answer .strong, .answer .weak").await;
+    window.point_at(".answer [data-region]").await;
     window.until("document.querySelector('[data-testid=region]') !== null").await;
     let inside = "(() => { const box = (s) => document.querySelector(s).getBoundingClientRect(); \
         const [r, f] = [box('[data-testid=region]'), box('#picture-frame')]; \
         return r.width > 0 && r.height > 0 && r.left >= f.left - 1 && r.top >= f.top - 1 \
         && r.right <= f.right + 1 && r.bottom <= f.bottom + 1 })()";
     window.until(inside).await;
-    window.until("document.querySelector('[data-testid=spoken]').textContent !== ''").await;
-    window.until("document.querySelector('[data-testid=gauge]') !== null").await;
+    window.until("document.querySelectorAll('[data-testid=outline]').length === 1").await;
+    let spoken = "document.querySelector('[data-testid=spoken]').textContent.includes('rests on')";
+    window.until(spoken).await;
     tokio::time::sleep(Duration::from_millis(400)).await;
     window.keep("3-region").await;
+}
+
+/// The answer was checked, or the model is not calibrated and says so.
+async fn marks_are_settled(window: &Window) {
+    let off = "document.querySelector('[data-testid=calibrate]') !== null";
+    let settled = "document.querySelector('[data-testid=checking]') === null \
+        && document.querySelector('article .line') !== null";
+    window.until(&format!("{off} || ({settled})")).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_is_looked_into_searched_hidden_and_measured() {
+    within(async {
+        let picture = window::picture("looked into.png");
+        let Some(window) = Window::open(&[&picture]).await else { return };
+        if !window.model_is_ready().await {
+            return window.close().await;
+        }
+        window.until("document.querySelector('#picture-frame img').naturalWidth > 0").await;
+        window.ask("What is in the picture?").await;
+        window.until("document.querySelector('[data-testid=facts]') !== null").await;
+        marks_are_settled(&window).await;
+        // A word that nobody said.
+        let search = "(() => { const field = document.querySelector('[data-testid=word-search]'); \
+            field.value = 'car'; field.dispatchEvent(new Event('input', {bubbles: true})); \
+            field.form.requestSubmit(); return true })()";
+        window.value(search).await;
+        let found = "document.querySelector('[data-testid=search-result]')?.textContent\
+            .includes('“car”') === true";
+        window.until(found).await;
+        window.keep("10-search").await;
+        // A spot, and a box that is asked about alone.
+        window.drag_on_picture((0.5, 0.6), (0.5, 0.6)).await;
+        window.until("document.querySelector('[data-testid=spot]') !== null").await;
+        window.keep("11-spot").await;
+        window.drag_on_picture((0.1, 0.3), (0.6, 0.9)).await;
+        window.until("document.querySelector('[data-testid=box]') !== null").await;
+        window.keep("12-box").await;
+        window.press("Ask about this").await;
+        window.ask("What is here?").await;
+        window.until("document.querySelectorAll('[data-testid=facts]').length === 2").await;
+        window.until("document.querySelector('.question .about') !== null").await;
+        // The raw numbers.
+        window.value("document.querySelector('[data-testid=expert]').click()").await;
+        window.until("document.querySelectorAll('[data-testid=heads] button').length > 0").await;
+        window.until("document.querySelectorAll('[data-testid=drawer] tbody tr').length > 0").await;
+        window.keep("13-numbers").await;
+        window.value("document.querySelector('[data-testid=model]').click()").await;
+        window.until("document.querySelector('[data-testid=tab-marks]') !== null").await;
+        window.value("document.querySelector('[data-testid=tab-marks]').click()").await;
+        window.until("document.querySelector('[data-testid=reliability] h3') !== null").await;
+        window.keep("14-marks").await;
+        window.close().await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_claim_is_covered_tested_and_looked_at_without_the_picture() {
+    within(async {
+        let picture = window::picture("put to the test.png");
+        let Some(window) = Window::open(&[&picture]).await else { return };
+        if !window.model_is_ready().await {
+            return window.close().await;
+        }
+        window.ask("What is in the picture?").await;
+        window.until("document.querySelector('[data-testid=facts]') !== null").await;
+        marks_are_settled(&window).await;
+        if window.value("document.querySelector('.claim[data-region]') === null").await == true {
+            eprintln!("this model marks no claim; that is covered by the page's own tests");
+            return window.close().await;
+        }
+        window.value("document.querySelector('.claim[data-region]').click()").await;
+        window.until("document.querySelector('[data-testid=claim-card]') !== null").await;
+        window.keep("15-claim").await;
+        for (button, name) in [("Cover this", "16-covered"), ("Test this", "17-tested")] {
+            window.press(button).await;
+            let ended = "document.querySelector('[data-testid=outcome]') !== null";
+            window.until(ended).await;
+            window.keep(name).await;
+        }
+        window.press("Look without").await;
+        window.until("document.querySelectorAll('[data-testid=trial] tbody tr').length > 0").await;
+        window.value("document.documentElement.dataset.theme = 'dark'").await;
+        window.keep("18-without-dark").await;
+        window.close().await;
+    })
+    .await;
 }
 
 async fn look_through_the_models_eyes(window: &Window) {

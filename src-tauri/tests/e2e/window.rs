@@ -146,6 +146,27 @@ impl Window {
         self.page.perform_actions(mouse).await.expect("a pointer");
     }
 
+    /// Presses the pointer on one place of the picture and lets it go at another, both as parts
+    /// of its width and height.
+    pub async fn drag_on_picture(&self, from: (f32, f32), to: (f32, f32)) {
+        let script = "const surface = document.querySelector('[data-testid=surface]'); \
+            const frame = surface.getBoundingClientRect(); \
+            const [x0, y0, x1, y1] = arguments; \
+            const point = (type, x, y) => surface.dispatchEvent(new PointerEvent(type, { \
+                bubbles: true, pointerId: 1, \
+                clientX: frame.left + x * frame.width, clientY: frame.top + y * frame.height })); \
+            point('pointerdown', x0, y0); point('pointermove', x1, y1); point('pointerup', x1, y1)";
+        let places = [from.0, from.1, to.0, to.1].map(|part| json!(part));
+        self.page.execute(script, places.to_vec()).await.expect("a drag");
+    }
+
+    /// Presses the first button with this text.
+    pub async fn press(&self, text: &str) {
+        let script = "const button = [...document.querySelectorAll('button')] \
+            .find((one) => one.textContent.includes(arguments[0])); button.click()";
+        self.page.execute(script, vec![json!(text)]).await.expect("such a button");
+    }
+
     /// Scrolls an element into sight.
     pub async fn look_at(&self, css: &str) {
         let script = format!("document.querySelector('{css}').scrollIntoView({{block: 'center'}})");
