@@ -24,7 +24,7 @@ fn open() -> (App, u32) {
 /// How many tokens of the prompt were still known, and the answer.
 fn ask(app: &App, chat: u32, question: &str, about: (&[u32], Option<Region>)) -> (u32, AnswerRef) {
     let (images, region) = (about.0.to_vec(), about.1);
-    let options = AskOptions { max_new_tokens: Some(6), ..Default::default() };
+    let options = AskOptions { max_new_tokens: Some(24), ..Default::default() };
     let request = AskRequest { chat, question: question.into(), images, region, options };
     let heard = Arc::new(Mutex::new((0, 0)));
     let hearing = heard.clone();

@@ -262,7 +262,12 @@ fn items(claims: &[ClaimView], words: &[Word]) -> Vec<Item> {
         };
         Item {
             text: claim.text.clone(),
-            label: format!("{}: {state} {:.0} %", claim.text, 100.0 * claim.probability),
+            // Never rounded up to certainty.
+            label: format!(
+                "{}: {state} {:.0} %",
+                claim.text,
+                (100.0 * claim.probability).min(99.0)
+            ),
             note: format!("{}: {state}; {}.", claim.text, claim.words),
             evidence: claim.evidence.clone(),
         }

@@ -139,7 +139,11 @@ type Line = Vec<(String, Rgb<u8>)>;
 /// The answer cut into lines that fit.
 fn caption_lines(text: &str, items: &[Item], width: i32) -> Vec<Line> {
     let answer = text.split_whitespace().map(|piece| {
-        let says = |item: &Item| item.text.split_whitespace().any(|word| piece.contains(word));
+        let at = piece.as_ptr() as usize - text.as_ptr() as usize;
+        let says = |item: &Item| {
+            let from = text.find(&item.text);
+            from.is_some_and(|from| (from..from + item.text.len()).contains(&at))
+        };
         let colour = evident(items).find(|(_, item)| says(item)).map_or(INK, |(colour, _)| colour);
         (piece, colour)
     });
