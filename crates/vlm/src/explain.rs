@@ -23,7 +23,7 @@ mod search;
 mod words;
 
 pub use calibration::{Calibration, Detector, MAX_HEADS, MapWeights, Mark};
-pub use check::{CLAIM_FEATURES, Checked, KINDS, N_CLAIM_FEATURES, State, check};
+pub use check::{CLAIM_FEATURES, Checked, KINDS, N_CLAIM_FEATURES, State, check, pieces};
 pub use claims::{Claim, ClaimKind, claims, verification};
 pub use cover::{Tested, cover};
 pub(crate) use features::{Captured, certainty};

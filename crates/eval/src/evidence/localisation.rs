@@ -64,6 +64,12 @@ pub(crate) fn iou(a: [f32; 4], b: [f32; 4]) -> f32 {
     shared / (area(a) + area(b) - shared).max(f32::MIN_POSITIVE)
 }
 
+/// Whether the middle of a cell lies in a box.
+pub(crate) fn middle_in([x0, y0, x1, y1]: [f32; 4], bbox: [f32; 4]) -> bool {
+    let (x, y) = ((x0 + x1) / 2.0, (y0 + y1) / 2.0);
+    x >= bbox[0] && x < bbox[2] && y >= bbox[1] && y < bbox[3]
+}
+
 /// The share of a cell that lies in the box.
 pub(crate) fn covered(cell: [f32; 4], bbox: [f32; 4]) -> f32 {
     shared(cell, bbox) / area(cell).max(f32::MIN_POSITIVE)

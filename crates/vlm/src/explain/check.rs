@@ -69,6 +69,22 @@ pub enum State {
     Unsupported,
 }
 
+impl State {
+    /// Of a claim that is true with this probability; from `seen_from` on it is seen, unless it
+    /// would be said anyway, and below `unsupported_below` it is unsupported.
+    pub fn of(
+        probability: f32,
+        says_anyway: bool,
+        (seen_from, unsupported_below): (f32, f32),
+    ) -> State {
+        match probability {
+            p if p < unsupported_below => State::Unsupported,
+            p if p >= seen_from && !says_anyway => State::Seen,
+            _ => State::Guessed,
+        }
+    }
+}
+
 /// A claim that was checked.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Checked {
@@ -81,6 +97,17 @@ pub struct Checked {
     pub without: f32,
     /// What the probability was made of, [`N_CLAIM_FEATURES`].
     pub features: Vec<f32>,
+}
+
+impl Checked {
+    /// Whether it would be said as readily without the picture.
+    pub fn says_anyway(&self) -> bool {
+        says_anyway(self.with, self.without)
+    }
+}
+
+fn says_anyway(with: f32, without: f32) -> bool {
+    without >= AS_LIKELY * with
 }
 
 /// Puts the claims of `answer` to the last of `messages` to the test, in their order. Of an answer
@@ -268,20 +295,16 @@ impl Case<'_> {
             mean(&all)
         };
         let (with, without) = (likely(&with), likely(&without));
-        let anyway = without >= AS_LIKELY * with;
-        let (seen_from, below) =
-            detector.map_or((0.9, 0.3), |d| (d.seen_from, d.unsupported_below));
-        let state = match probability {
-            p if p < below => State::Unsupported,
-            p if p >= seen_from && !anyway => State::Seen,
-            _ => State::Guessed,
-        };
+        let from = detector.map_or((0.9, 0.3), |d| (d.seen_from, d.unsupported_below));
+        let state = State::of(probability, says_anyway(with, without), from);
         Checked { claim: self.claim.clone(), state, probability, with, without, features }
     }
 }
 
 /// What bytes of `text` each token of its trimmed form says.
-pub(super) fn pieces(
+///
+/// Errors: the tokenizer's.
+pub fn pieces(
     processor: &Processor,
     tokens: &[u32],
     text: &str,

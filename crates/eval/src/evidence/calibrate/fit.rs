@@ -104,15 +104,10 @@ pub(super) fn score_regions(map: &mut MapWeights, words: &[Row]) {
 /// right from wrong is asked of those and of the wrong ones put in together: a good model makes
 /// too few mistakes of its own to show it.
 pub(super) fn reliability(detector: &Detector, claims: &[Row]) -> Vec<Mark> {
-    let held: Vec<(&Row, State)> = claims
-        .iter()
-        .filter(|row| !row.fits())
-        .map(|row| match detector.probability(&row.features) {
-            p if p < detector.unsupported_below => (row, State::Unsupported),
-            p if p >= detector.seen_from && !row.says_anyway => (row, State::Seen),
-            _ => (row, State::Guessed),
-        })
-        .collect();
+    let from = (detector.seen_from, detector.unsupported_below);
+    let state = |row: &Row| State::of(detector.probability(&row.features), row.says_anyway, from);
+    let held = claims.iter().filter(|row| !row.fits()).map(|row| (row, state(row)));
+    let held: Vec<(&Row, State)> = held.collect();
     let marks: BTreeSet<(&str, State)> =
         held.iter().filter(|(row, _)| row.own).map(|(row, state)| (row.kind, *state)).collect();
     let wrong = |counts: &dyn Fn(&Row, State) -> bool| {

@@ -9,7 +9,9 @@ use vlm::Config;
 use vlm::explain::{EvidenceHeads, MAX_HEADS, is_content_word};
 use vlm::generate::Features;
 
-use super::super::witness::{Witness, touches};
+use super::super::localisation::middle_in;
+use super::super::witness::Witness;
+use super::rows::boxes;
 use crate::Error;
 
 /// Heads at most: more add noise.
@@ -87,8 +89,7 @@ fn each_word(witness: &mut Witness, scene: &Scene, visit: &mut Visit) -> Result<
     for qa in asked.filter(|qa| naming.contains(&qa.kind)) {
         let features = witness.features(&scene.image, (&qa.question, &qa.answer))?;
         for word in features.words.iter().filter(|word| is_content_word(&word.word.text)) {
-            let on = qa.mentions.iter().filter(|m| touches(&m.span, &word.word.bytes));
-            let boxes: Vec<[f32; 4]> = on.map(|mention| mention.bbox.map(|v| v as f32)).collect();
+            let boxes = boxes(&qa, &word.word.bytes);
             if !boxes.is_empty() {
                 visit(&features, word.word.tokens, &boxes);
             }
@@ -117,7 +118,6 @@ fn count(
         }
     }
     let Some(bbox) = best.and_then(|(_, cell)| features.cells[cell].bbox) else { return };
-    let (x, y) = ((bbox[0] + bbox[2]) / 2.0, (bbox[1] + bbox[3]) / 2.0);
-    let hit = boxes.iter().any(|[x0, y0, x1, y1]| x >= *x0 && x < *x1 && y >= *y0 && y < *y1);
+    let hit = boxes.iter().any(|of| middle_in(bbox, *of));
     *rate = (rate.0 + usize::from(hit), rate.1 + 1);
 }

@@ -6,13 +6,12 @@
 use std::ops::Range;
 
 use scenes::{Qa, Scene};
-use vlm::explain::logistic::sigmoid;
-use vlm::explain::{Checked, ClaimKind, WORD_FEATURES, is_content_word};
+use vlm::explain::{ClaimKind, WORD_FEATURES, is_content_word};
 use vlm::generate::Features;
 
 use super::super::assertions::{Assertion, assertions};
 use super::super::forced::forced;
-use super::super::localisation::covered;
+use super::super::localisation::{covered, middle_in};
 use super::super::look::asked;
 use super::super::pixels::Damage;
 use super::super::pointing::pointed;
@@ -95,7 +94,7 @@ pub(super) fn patches(witness: &mut Witness, scene: &Scene) -> Result<Patches, E
 }
 
 /// What the mentions say that a word rests on.
-fn boxes(qa: &Qa, bytes: &Range<usize>) -> Vec<[f32; 4]> {
+pub(super) fn boxes(qa: &Qa, bytes: &Range<usize>) -> Vec<[f32; 4]> {
     let on = qa.mentions.iter().filter(|mention| touches(&mention.span, bytes));
     on.map(|mention| mention.bbox.map(|v| v as f32)).collect()
 }
@@ -121,10 +120,6 @@ fn label(
         (0..cells.len()).max_by(|a, b| share(a).total_cmp(&share(b)))
     };
     let best: Vec<usize> = boxes.iter().filter_map(best).collect();
-    let middle_in = |[x0, y0, x1, y1]: [f32; 4], [left, top, right, bottom]: [f32; 4]| {
-        let (x, y) = ((x0 + x1) / 2.0, (y0 + y1) / 2.0);
-        x >= left && x < right && y >= top && y < bottom
-    };
     let rests = |cell: usize| {
         best.contains(&cell) || boxes.iter().any(|bbox| middle_in(cells[cell], *bbox))
     };
@@ -202,7 +197,7 @@ pub(super) fn claims(witness: &mut Witness, scene: &Scene) -> Result<Vec<Row>, E
                 scene: scene.seed,
                 own,
                 kind: kind_name(one.claim.kind),
-                says_anyway: says_anyway(&one),
+                says_anyway: one.says_anyway(),
                 things: mentions::recalled(&mentions::named(&one.claim.text), scene),
                 damaged: is_damaged(scene),
                 features: one.features,
@@ -212,15 +207,6 @@ pub(super) fn claims(witness: &mut Witness, scene: &Scene) -> Result<Vec<Row>, E
         Ok(())
     })?;
     Ok(rows)
-}
-
-/// Without the picture a claim is as likely when it has at least this share of its probability.
-const AS_LIKELY: f32 = 0.8;
-
-/// As `explain::check` decides before it calls a claim seen.
-fn says_anyway(one: &Checked) -> bool {
-    let [probe, without] = [one.features[0], one.features[1]].map(sigmoid);
-    one.without >= AS_LIKELY * one.with && without >= AS_LIKELY * probe
 }
 
 /// As it is written in JSON.
