@@ -11,6 +11,20 @@ use vlm::generate::Cancel;
 
 use crate::problem::Problem;
 
+/// Of which model a kept report is wanted, and how it is shown.
+#[derive(clap::Args)]
+struct Stored {
+    /// Print one JSON object.
+    #[arg(long)]
+    json: bool,
+    /// Measure again even where a stored result is there.
+    #[arg(long)]
+    fresh: bool,
+    /// The model's folder; the shipped model otherwise.
+    #[arg(long, value_name = "DIR")]
+    model: Option<PathBuf>,
+}
+
 /// Measure the shipped model on scenes it has never seen.
 #[derive(clap::Args)]
 pub struct Nano {
@@ -20,15 +34,8 @@ pub struct Nano {
     /// Draw the scenes in a style that no training scene shows.
     #[arg(long)]
     held_out_style: bool,
-    /// Print one JSON object.
-    #[arg(long)]
-    json: bool,
-    /// Measure again even where a stored result is there.
-    #[arg(long)]
-    fresh: bool,
-    /// Another folder in the same layout.
-    #[arg(long, value_name = "DIR")]
-    model: Option<PathBuf>,
+    #[command(flatten)]
+    report: Stored,
 }
 
 /// Measure whether what a model shows under its words is true.
@@ -45,15 +52,8 @@ pub struct Evidence {
     /// none, q8_0 or q4_0: how the weights are held.
     #[arg(long, default_value = "none")]
     quantization: app::Quantization,
-    /// Print one JSON object.
-    #[arg(long)]
-    json: bool,
-    /// Measure again even where a stored result is there.
-    #[arg(long)]
-    fresh: bool,
-    /// The model's folder; the shipped model otherwise.
-    #[arg(long, value_name = "DIR")]
-    model: Option<PathBuf>,
+    #[command(flatten)]
+    report: Stored,
 }
 
 /// Learn on drawn scenes how to read a model's evidence.
@@ -87,15 +87,8 @@ pub struct Quantization {
     /// Seed of the first scene; the first that no training has seen otherwise.
     #[arg(long, value_name = "S", default_value_t = eval::HELD_OUT.start, value_parser = first())]
     seed: u64,
-    /// Print one JSON object.
-    #[arg(long)]
-    json: bool,
-    /// Measure again even where a stored result is there.
-    #[arg(long)]
-    fresh: bool,
-    /// The model's folder; the shipped model otherwise.
-    #[arg(long, value_name = "DIR")]
-    model: Option<PathBuf>,
+    #[command(flatten)]
+    report: Stored,
 }
 
 /// Hold the engine against the reference on checkpoints that it left its results beside.
@@ -148,28 +141,28 @@ impl Parity {
 
 impl Nano {
     pub fn run(self) -> Result<(), Problem> {
-        let folder = self.model.map_or_else(app::shipped_model, Ok)?;
+        let folder = self.report.model.map_or_else(app::shipped_model, Ok)?;
         let seeds = self.seeds.unwrap_or(eval::HELD_OUT);
         let sample = eval::Sample { seeds, held_out_style: self.held_out_style };
         let measure = |progress: &Progress, cancel: &Cancel| {
-            eval::nano(&folder, &sample, self.fresh, progress, cancel)
+            eval::nano(&folder, &sample, self.report.fresh, progress, cancel)
         };
-        show(&evaluated("scenes", measure)?, self.json)
+        show(&evaluated("scenes", measure)?, self.report.json)
     }
 }
 
 impl Evidence {
     pub fn run(self) -> Result<(), Problem> {
-        let folder = self.model.map_or_else(app::shipped_model, Ok)?;
+        let folder = self.report.model.map_or_else(app::shipped_model, Ok)?;
         let wanted = eval::evidence::Wanted {
             n_scenes: self.scenes,
             quantization: self.quantization,
-            fresh: self.fresh,
+            fresh: self.report.fresh,
         };
         let measure = |progress: &Progress, cancel: &Cancel| {
             eval::evidence(&folder, wanted, progress, cancel)
         };
-        show(&evaluated("scenes", measure)?, self.json)
+        show(&evaluated("scenes", measure)?, self.report.json)
     }
 }
 
@@ -205,12 +198,12 @@ impl Calibrate {
 
 impl Quantization {
     pub fn run(self) -> Result<(), Problem> {
-        let folder = self.model.map_or_else(app::shipped_model, Ok)?;
+        let folder = self.report.model.map_or_else(app::shipped_model, Ok)?;
         let seeds = self.seed..self.seed + self.scenes;
         let measure = |progress: &Progress, cancel: &Cancel| {
-            eval::quantization(&folder, seeds, self.fresh, progress, cancel)
+            eval::quantization(&folder, seeds, self.report.fresh, progress, cancel)
         };
-        show(&evaluated("scenes", measure)?, self.json)
+        show(&evaluated("scenes", measure)?, self.report.json)
     }
 }
 

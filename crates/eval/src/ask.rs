@@ -5,6 +5,7 @@
 use crate::Error;
 use crate::region::Regions;
 use crate::{judge, mentions};
+use image::RgbImage;
 use scenes::{Colour, Existence, Mention, Qa, QaKind, Scene, classes};
 use std::path::Path;
 use vlm::explain::{Calibration, Evidence};
@@ -127,7 +128,7 @@ pub fn ask_only(
 ) -> Result<Heard, Error> {
     let mut heard = Heard { trials: Vec::new(), answers: Vec::new() };
     for qa in chosen(scene).into_iter().filter(|qa| wanted(qa.kind)) {
-        let answer = answer(model, session, (scene, &qa.question), cancel)?;
+        let answer = answer(model, session, (&scene.image, &qa.question, true), cancel)?;
         judge_answer(&qa, &answer.text, &mut heard.trials);
         judge_mentions(&qa, &answer.text, scene, &mut heard.trials);
         judge_evidence(&qa, &answer, scene, &mut heard.trials);
@@ -171,15 +172,17 @@ fn chosen(scene: &Scene) -> Vec<Qa> {
     scenes::questions(scene, scene.seed).into_iter().filter(|qa| first(qa)).collect()
 }
 
-fn answer(
+/// Greedy, as a user asks; with or without evidence.
+pub(crate) fn answer(
     model: &Model,
     session: &mut Session,
-    (scene, question): (&Scene, &str),
+    (picture, question, evidence): (&RgbImage, &str, bool),
     cancel: &Cancel,
 ) -> Result<Answer, Error> {
-    let options = GenerateOptions { max_new_tokens: MAX_NEW_TOKENS, ..Default::default() };
+    let max_new_tokens = MAX_NEW_TOKENS;
+    let options = GenerateOptions { max_new_tokens, evidence, ..Default::default() };
     let messages = [Message::user(1, question)];
-    let images = std::slice::from_ref(&scene.image);
+    let images = std::slice::from_ref(picture);
     let model = (&model.vlm, &model.processor);
     let answer = session.ask(model, (&messages, images), &options, cancel, &mut |_| {})?;
     match answer.stop {

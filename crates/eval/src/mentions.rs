@@ -8,12 +8,8 @@
 //! hallucinated, whatever its number: a wrong number is another mistake. A further mention is
 //! hallucinated where the numbers said before it already make up all things of the class.
 
-use scenes::{Scene, classes};
+use scenes::{NUMBERS, Scene, class_names, classes};
 use std::ops::Range;
-
-/// "no" to "nine", by number.
-pub(crate) const NUMBERS: [&str; 10] =
-    ["no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"];
 
 /// One or several things of a class, named in an answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,26 +27,17 @@ pub(crate) struct Named {
 /// What `answer` names, in its order. What is named after "no" or "not" is denied, not named.
 pub(crate) fn named(answer: &str) -> Vec<Named> {
     let lower = answer.to_ascii_lowercase();
-    let words = words(&lower);
-    let mut found = Vec::new();
-    let (mut at, mut last_end) = (0, 0);
-    while at < words.len() {
-        match class_at(&lower, &words[at..]) {
-            Some((class, n_words)) => {
-                let bytes = words[at].start..words[at + n_words - 1].end;
-                let before = &words[last_end.max(at.saturating_sub(2))..at];
-                let said = number(&lower, before);
-                let (number, number_bytes) = said.map_or((1, None), |(n, at)| (n, Some(at)));
-                if number > 0 {
-                    found.push(Named { class, number, bytes, number_bytes });
-                }
-                at += n_words;
-                last_end = at;
-            }
-            None => at += 1,
-        }
-    }
-    found
+    let words = scenes::words(&lower);
+    let mut last_end = 0;
+    let count = |(class, bytes): (usize, Range<usize>)| {
+        let since = last_end..bytes.start;
+        last_end = bytes.end;
+        let before = words.iter().filter(|word| since.start <= word.start && word.end <= since.end);
+        let said = number(&lower, &before.cloned().collect::<Vec<_>>());
+        let (number, number_bytes) = said.map_or((1, None), |(n, at)| (n, Some(at)));
+        (number > 0).then_some(Named { class, number, bytes, number_bytes })
+    };
+    class_names(&lower).into_iter().filter_map(count).collect()
 }
 
 /// Whether each of the named things is not in the scene.
@@ -72,32 +59,6 @@ pub(crate) fn recalled(named: &[Named], scene: &Scene) -> usize {
     (0..classes().len()).map(|class| scene.count(class).min(said(class))).sum()
 }
 
-/// Byte ranges of words: letters and digits.
-fn words(text: &str) -> Vec<Range<usize>> {
-    let mut words: Vec<Range<usize>> = Vec::new();
-    for (at, c) in text.char_indices().filter(|(_, c)| c.is_alphanumeric()) {
-        match words.last_mut().filter(|word| word.end == at) {
-            Some(word) => word.end = at + c.len_utf8(),
-            None => words.push(at..at + c.len_utf8()),
-        }
-    }
-    words
-}
-
-/// The class whose name these words begin with, and of how many words the name is; of several
-/// the longest.
-fn class_at(text: &str, words: &[Range<usize>]) -> Option<(usize, usize)> {
-    let length = |name: &str| {
-        let parts: Vec<&str> = name.split(' ').collect();
-        let here = words.iter().map(|word| &text[word.clone()]).take(parts.len());
-        here.eq(parts.iter().copied()).then_some(parts.len())
-    };
-    let found = classes().iter().enumerate().filter_map(|(class, info)| {
-        Some((class, length(info.name).or_else(|| length(info.plural))?))
-    });
-    found.max_by_key(|(_, n_words)| *n_words)
-}
-
 /// The number said in the words before a name, the nearest: "three", or "3"; one adjective may
 /// stand between.
 fn number(text: &str, before: &[Range<usize>]) -> Option<(usize, Range<usize>)> {
@@ -106,7 +67,7 @@ fn number(text: &str, before: &[Range<usize>]) -> Option<(usize, Range<usize>)> 
         let number = NUMBERS.iter().position(|number| *number == said);
         Some((number.or_else(|| said.parse().ok())?, word.clone()))
     };
-    before.iter().rev().find_map(of)
+    before.iter().rev().take(2).find_map(of)
 }
 
 #[cfg(test)]

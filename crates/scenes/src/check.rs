@@ -53,35 +53,7 @@ pub fn verification(question: &str, answer: &str) -> String {
 
 /// An answer of the same kind that is not the true one.
 fn other(qa: &Qa, rng: &mut Rng) -> Option<String> {
-    let pick = |all: &[String], rng: &mut Rng| -> Option<String> {
-        let others: Vec<&String> = all.iter().filter(|word| **word != qa.answer).collect();
-        (!others.is_empty()).then(|| (*rng.choose(&others)).clone())
-    };
-    let sentence = |word: &str| {
-        let mut word = format!("{word}.");
-        word[..1].make_ascii_uppercase();
-        word
-    };
     match qa.kind {
-        QaKind::Colour => {
-            let all: Vec<String> = Colour::ALL.iter().map(|c| sentence(c.name())).collect();
-            pick(&all, rng)
-        }
-        QaKind::Where => {
-            let all: Vec<String> = Place::ALL.iter().map(|p| sentence(p.answer())).collect();
-            pick(&all, rng)
-        }
-        QaKind::Relation => {
-            let all = ["To the left.", "To the right.", "Above.", "Below."].map(String::from);
-            pick(&all, rng)
-        }
-        QaKind::Count => {
-            let n: usize = qa.answer.parse().ok()?;
-            let near = [n.saturating_sub(2), n.saturating_sub(1), n + 1, n + 2];
-            let all: Vec<String> =
-                near.iter().filter(|&&m| m > 0).map(ToString::to_string).collect();
-            pick(&all, rng)
-        }
         QaKind::What | QaKind::At | QaKind::RelationOf => {
             let class = &classes()[rng.below(classes().len())];
             let thing = class.with_article(class.tintable.then(|| rng.choose(&Colour::ALL).name()));
@@ -89,8 +61,36 @@ fn other(qa: &Qa, rng: &mut Rng) -> Option<String> {
             (!qa.answer.ends_with(&format!(" {}.", class.name)) && wrong != qa.answer)
                 .then_some(wrong)
         }
-        _ => None,
+        _ => {
+            let others = other_answers(qa);
+            (!others.is_empty()).then(|| rng.choose(&others).clone())
+        }
     }
+}
+
+/// The other answers that a question for a colour, a place, a side or a number could have; none
+/// of other questions.
+pub fn other_answers(qa: &Qa) -> Vec<String> {
+    let all: Vec<String> = match qa.kind {
+        QaKind::Colour => Colour::ALL.iter().map(|colour| sentence(colour.name())).collect(),
+        QaKind::Where => Place::ALL.iter().map(|place| sentence(place.answer())).collect(),
+        QaKind::Relation => {
+            ["To the left.", "To the right.", "Above.", "Below."].map(String::from).into()
+        }
+        QaKind::Count => {
+            let n: usize = qa.answer.parse().unwrap_or(0);
+            let near = [n.saturating_sub(2), n.saturating_sub(1), n + 1, n + 2];
+            near.iter().filter(|&&other| other > 0).map(ToString::to_string).collect()
+        }
+        _ => Vec::new(),
+    };
+    all.into_iter().filter(|other| *other != qa.answer).collect()
+}
+
+fn sentence(words: &str) -> String {
+    let mut text = format!("{words}.");
+    text[..1].make_ascii_uppercase();
+    text
 }
 
 /// "Is there a red car here?", "Is there a dog at the top left?": yes, and no where the thing is

@@ -22,7 +22,7 @@ pub fn placed(object: &Object, size: u32) -> Option<Place> {
 
 impl Place {
     /// Row by row.
-    pub(crate) const ALL: [Place; 9] = {
+    pub const ALL: [Place; 9] = {
         let mut all = [Place { row: 0, column: 0 }; 9];
         let mut i = 0;
         while i < 9 {

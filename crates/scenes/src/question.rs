@@ -297,7 +297,8 @@ fn joint(i: usize, n: usize) -> &'static str {
     }
 }
 
-const NUMBERS: [&str; 10] =
+/// "no" to "nine", by number.
+pub const NUMBERS: [&str; 10] =
     ["no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"];
 
 /// The classes that "popular" negatives are taken from.

@@ -5,7 +5,7 @@
 
 use std::ops::Range;
 
-use scenes::{Colour, Object, Scene, classes};
+use scenes::{Colour, Object, Scene, class_names};
 use vlm::model::region_encoder::pooling_weights;
 
 /// A square grid of cells over a square picture.
@@ -118,30 +118,11 @@ impl Named {
 
 /// Every class name in a text, singular or plural, longest first at each place.
 pub(crate) fn names_in(text: &str) -> Vec<Named> {
-    let mut found = Vec::new();
-    let mut at = 0;
-    while at < text.len() {
-        let fresh = at == 0 || !text.as_bytes()[at - 1].is_ascii_alphabetic();
-        match fresh.then(|| name_at(text, at)).flatten() {
-            Some((class, length)) => {
-                let span = at..at + length;
-                found.push(Named { colour: colour_before(text, at), span, class });
-                at += length;
-            }
-            None => at += 1,
-        }
-    }
-    found
-}
-
-fn name_at(text: &str, at: usize) -> Option<(usize, usize)> {
-    let rest = text.get(at..)?;
-    let ends = |n: usize| !rest.as_bytes().get(n).is_some_and(u8::is_ascii_alphabetic);
-    let forms = classes().iter().enumerate().flat_map(|(i, c)| [(i, c.name), (i, c.plural)]);
-    forms
-        .filter(|(_, form)| rest.starts_with(form) && ends(form.len()))
-        .map(|(i, form)| (i, form.len()))
-        .max_by_key(|&(_, length)| length)
+    let named = |(class, span): (usize, Range<usize>)| {
+        let colour = colour_before(text, span.start);
+        Named { span, class, colour }
+    };
+    class_names(text).into_iter().map(named).collect()
 }
 
 fn colour_before(text: &str, at: usize) -> Option<Colour> {

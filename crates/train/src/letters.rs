@@ -15,8 +15,6 @@ use crate::grounding::Grid;
 const LETTERS: &str = " abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.";
 /// Letters to a patch.
 const SLOTS: usize = 2;
-/// Bare slots that are learned from beside each one with a letter.
-const BARE: usize = 1;
 
 /// The head's weights.
 pub(crate) struct LetterHead {
@@ -71,21 +69,17 @@ fn printed(scenes: &[Scene], grid: Grid) -> (Vec<u32>, Vec<u32>) {
             }
         }
         let first = i * slots.len();
-        let mut bare = 0;
+        let mut bare = 0usize;
         for (slot, letter) in slots.iter().enumerate() {
             let next = slots.get(slot + 1).copied().flatten();
             match letter {
-                Some(letter) => {
-                    (rows.push((first + slot) as u32), targets.push(*letter));
-                    bare += BARE;
-                }
-                // Gaps inside words and the patch before one.
-                None if bare > 0 || next.is_some() => {
-                    (rows.push((first + slot) as u32), targets.push(0));
-                    bare = bare.saturating_sub(1);
-                }
-                None => {}
+                Some(_) => bare += 1,
+                // Gaps inside words and the patch before one, as many as there are letters.
+                None if bare > 0 || next.is_some() => bare = bare.saturating_sub(1),
+                None => continue,
             }
+            rows.push((first + slot) as u32);
+            targets.push(letter.unwrap_or(0));
         }
     }
     (rows, targets)

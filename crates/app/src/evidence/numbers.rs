@@ -1,7 +1,7 @@
 //! The raw numbers of an answer: log-probabilities, entropies, where attention goes by layer and
 //! head. Shown as they are, explained by nobody.
 
-use vlm::explain::{Calibration, Evidence, EvidenceHeads, Heatmap, Word, place};
+use vlm::explain::{Calibration, Evidence, EvidenceHeads, Heatmap, Word, pieces, place};
 use vlm::generate::{Cancel, Cell, Features, Session};
 
 use crate::api::{ApiError, ExpertView, HeatmapView, MapRequest, RawMap, WordNumbers};
@@ -11,7 +11,7 @@ use crate::outline::hull;
 use crate::telling::seen_in;
 
 use super::phrase::percent;
-use super::subject::{Subject, inside, mean, token_bytes};
+use super::subject::{Subject, inside, mean};
 use super::trial::blinded;
 
 /// A sink takes so many times the mean attention over the words of an answer, and is among this
@@ -35,7 +35,7 @@ pub(crate) fn expert(
             let said = subject.answer.text.trim();
             let told = blinded(model, session, (subject, &images), cancel)?;
             let features = session.features(model.both(), asked, said, cancel)?;
-            let tokens = token_bytes(&model.processor, &told[0], &subject.answer.text)?;
+            let tokens = pieces(&model.processor, &told[0].tokens, &subject.answer.text)?;
             let numbers = |word: &Word| {
                 let sum = |values: &[f32]| inside(values, &tokens, &word.bytes).iter().sum();
                 let of_word: Vec<usize> = (0..tokens.len()).collect();

@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use image::RgbImage;
 use vlm::explain::{Evidence, Word, is_content_word};
-use vlm::generate::{Answer, Told};
-use vlm::processor::{Message, Processor};
+use vlm::generate::Answer;
+use vlm::processor::Message;
 
 use crate::api::{ApiError, EvidenceView};
 use crate::engine::Seat;
@@ -70,27 +70,6 @@ impl Subject {
         let before = self.answer.text.get(..byte).unwrap_or(&self.answer.text);
         before.encode_utf16().count() as u32
     }
-}
-
-/// The bytes of `text` that each token of `told`, its trimmed form, stands for.
-pub(super) fn token_bytes(
-    processor: &Processor,
-    told: &Told,
-    text: &str,
-) -> Result<Vec<Range<usize>>, vlm::Error> {
-    let mut stream = processor.tokenizer.stream();
-    let mut said = String::new();
-    let mut ends = Vec::new();
-    for &token in &told.tokens {
-        said.push_str(&stream.push(token)?);
-        ends.push(said.len());
-    }
-    said.push_str(&stream.finish()?);
-    let space = |text: &str| text.len() - text.trim_start().len();
-    let (have, want) = (space(&said), space(text));
-    let at = |byte: usize| (want + byte.saturating_sub(have)).min(text.len());
-    let starts = std::iter::once(0).chain(ends.iter().copied());
-    Ok(starts.zip(&ends).map(|(start, &end)| at(start)..at(end)).collect())
 }
 
 /// The values of the tokens that `bytes` touches.

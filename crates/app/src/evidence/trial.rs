@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use vlm::explain::{self, KnockOut, Tested, Watch};
 use vlm::generate::{Branch, Cancel, Cell, Event, GenerateOptions, Session, Told};
-use vlm::processor::{Message, Part};
+use vlm::processor::Message;
 
 use crate::api::{
     ApiError, ClaimView, CoverView, Region, Said, SpotView, TestView, TrialEvent, WithoutView,
@@ -16,7 +16,7 @@ use crate::failure::api_error;
 
 use super::check::says;
 use super::phrase::{joined, listed, percent};
-use super::subject::{Subject, inside, mean, token_bytes};
+use super::subject::{Subject, inside, mean};
 
 /// Hears of a trial; returns false when nobody listens any more.
 pub(crate) type OnTrial<'a> = &'a mut (dyn FnMut(TrialEvent) -> bool + Send);
@@ -193,7 +193,7 @@ fn shifts(
     subject: &Subject,
     told: &[Told; 2],
 ) -> Result<Vec<WordShift>, vlm::Error> {
-    let tokens = token_bytes(&model.processor, &told[0], &subject.answer.text)?;
+    let tokens = explain::pieces(&model.processor, &told[0].tokens, &subject.answer.text)?;
     let shift = |word: &explain::Word| {
         let [with, without] = [&told[0], &told[1]].map(|told| {
             let logprobs = inside(&told.logprobs, &tokens, &word.bytes);
@@ -210,10 +210,7 @@ fn blind_answer(
     subject: &Subject,
     (cancel, on): (&Cancel, OnTrial),
 ) -> Result<String, vlm::Error> {
-    let mut messages: Vec<Message> = subject.messages.clone();
-    for message in &mut messages {
-        message.content.retain(|part| *part != Part::Image);
-    }
+    let messages: Vec<Message> = subject.messages.iter().map(Message::without_images).collect();
     let max_new_tokens = 2 * subject.answer.steps.len() + 16;
     let options = GenerateOptions { max_new_tokens, evidence: false, ..GenerateOptions::default() };
     let mut text = String::new();

@@ -135,7 +135,7 @@ fn of_thing(
         let bytes = bytes.start..thing.bytes.end;
         out.push(make(Kind::Count, bytes, all().count() == thing.number));
     }
-    let place = places().filter_map(|place| {
+    let place = Place::ALL.into_iter().filter_map(|place| {
         let at = said[after.clone()].find(place.phrase())?;
         let bytes = after.start + at..after.start + at + place.phrase().len();
         Some((place, bytes))
@@ -146,11 +146,6 @@ fn of_thing(
         out.push(make(Kind::Place, bytes, holds));
     }
     out
-}
-
-/// All nine.
-pub(crate) fn places() -> impl Iterator<Item = Place> {
-    (0..9).map(|i| Place { row: i / 3, column: i % 3 })
 }
 
 /// The last word of a part of the text.

@@ -3,10 +3,10 @@
 //!
 //! It compares the one thing that the question asks for, and takes no notice of the rest.
 
-use scenes::{Colour, Qa, QaKind};
+use scenes::{Colour, NUMBERS, Qa, QaKind};
 
 use crate::judge;
-use crate::mentions::{NUMBERS, named};
+use crate::mentions::named;
 
 /// Whether `said` gives the fact that the question asks for.
 pub(crate) fn is_right(qa: &Qa, said: &str) -> bool {

@@ -6,10 +6,8 @@
 
 use std::ops::Range;
 
-use scenes::{Colour, Grammar, Object, Qa, QaKind, Scene, classes};
+use scenes::{Colour, Grammar, NUMBERS, Object, Place, Qa, QaKind, Scene, classes, other_answers};
 
-use super::assertions::places;
-use crate::mentions::NUMBERS;
 use crate::metric::SplitMix;
 
 /// The true answer of `qa` with one thing in it made wrong; None where nothing in it can be.
@@ -17,21 +15,7 @@ pub(crate) fn forced(qa: &Qa, scene: &Scene, random: &mut SplitMix) -> Option<St
     match qa.kind {
         QaKind::Caption | QaKind::List if scene.texts.is_empty() => wrong_thing(qa, scene, random),
         QaKind::What | QaKind::At | QaKind::RelationOf => wrong_thing(qa, scene, random),
-        QaKind::Colour => {
-            other(Colour::ALL.iter().map(|colour| sentence(colour.name())), &qa.answer, random)
-        }
-        QaKind::Where => other(places().map(|place| sentence(place.answer())), &qa.answer, random),
-        QaKind::Relation => {
-            let all = ["To the left.", "To the right.", "Above.", "Below."].map(str::to_owned);
-            other(all.into_iter(), &qa.answer, random)
-        }
-        QaKind::Count => {
-            let n: usize = qa.answer.parse().ok()?;
-            let near = [n.saturating_sub(2), n.saturating_sub(1), n + 1, n + 2];
-            let near = near.into_iter().filter(|&other| other > 0);
-            other(near.map(|other| other.to_string()), &qa.answer, random)
-        }
-        _ => None,
+        _ => pick(other_answers(qa).into_iter(), random),
     }
 }
 
@@ -41,8 +25,10 @@ fn wrong_thing(qa: &Qa, scene: &Scene, random: &mut SplitMix) -> Option<String> 
     let (answer, span) = (qa.answer.as_str(), mention.span.clone());
     let n = qa.mentions.iter().filter(|other| other.span == span).count();
     let said = answer.get(span.clone())?;
-    if let Some(place) = places().find(|place| place.phrase().eq_ignore_ascii_case(said)) {
-        let others = places().filter(|other| *other != place);
+    if let Some(place) =
+        Place::ALL.into_iter().find(|place| place.phrase().eq_ignore_ascii_case(said))
+    {
+        let others = Place::ALL.into_iter().filter(|other| *other != place);
         let phrase = pick(others.map(|other| other.phrase().to_owned()), random)?;
         return Some(put(answer, span, &phrase));
     }
@@ -90,16 +76,6 @@ fn put(answer: &str, span: Range<usize>, with: &str) -> String {
         first.make_ascii_uppercase();
     }
     text
-}
-
-fn sentence(words: &str) -> String {
-    let mut text = format!("{words}.");
-    text[..1].make_ascii_uppercase();
-    text
-}
-
-fn other(all: impl Iterator<Item = String>, truth: &str, random: &mut SplitMix) -> Option<String> {
-    pick(all.filter(|other| other != truth), random)
 }
 
 fn pick<T>(all: impl Iterator<Item = T>, random: &mut SplitMix) -> Option<T> {

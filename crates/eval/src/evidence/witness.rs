@@ -7,15 +7,12 @@ use vlm::explain::{
     Calibration, Checked, Evidence, KnockOut, Subject, Watch, Word, check, claims, is_content_word,
     knock_out,
 };
-use vlm::generate::{Answer, Branch, Cancel, Features, GenerateOptions, Session, Stop, Told};
+use vlm::generate::{Answer, Branch, Cancel, Features, Session, Told};
 use vlm::processor::Message;
 
 use super::localisation::Map;
 use crate::Error;
-use crate::ask::Model;
-
-/// Answers are short; a model that goes on has lost its thread.
-const MAX_NEW_TOKENS: usize = 64;
+use crate::ask::{self, Model};
 
 /// A model and a session of its own.
 pub(crate) struct Witness<'a> {
@@ -114,16 +111,8 @@ impl<'a> Witness<'a> {
         question: &str,
         evidence: bool,
     ) -> Result<Answer, Error> {
-        let max_new_tokens = MAX_NEW_TOKENS;
-        let options = GenerateOptions { max_new_tokens, evidence, ..Default::default() };
-        let messages = [Message::user(1, question)];
-        let shown = (messages.as_slice(), std::slice::from_ref(picture));
-        let model = (&self.model.vlm, &self.model.processor);
-        let answer = self.session.ask(model, shown, &options, self.cancel, &mut |_| {})?;
-        match answer.stop {
-            Stop::Cancelled => Err(Error::Cancelled),
-            _ => Ok(answer),
-        }
+        let asked = (picture, question, evidence);
+        ask::answer(self.model, &mut self.session, asked, self.cancel)
     }
 
     /// What the model makes of an answer that is given, image tokens hidden or not.

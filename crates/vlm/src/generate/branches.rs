@@ -17,7 +17,7 @@ use super::score::{log_probability, said_tokens};
 use super::{Cancel, GenerateOptions, Run, Session, check_context};
 use crate::explain::certainty;
 use crate::model::attention::MASKED;
-use crate::processor::{ImageSpan, Inputs, Message, Part, Processor, Tiles};
+use crate::processor::{ImageSpan, Inputs, Message, Processor, Tiles};
 use crate::{Error, KvCache, Mask, Positions, Probe, Vlm};
 
 /// Rows of one forward pass, unless one branch alone has more: each row also computes with the
@@ -323,7 +323,11 @@ pub(super) fn plans(
         let last = branches[..i].iter().zip(&plans).rev().find(same);
         let inputs = match last {
             Some((_, plan)) => Rc::clone(&plan.inputs),
-            None if blind => Rc::new(lay_out(processor, &without_images(branch.messages), &[])?),
+            None if blind => {
+                let messages: Vec<Message> =
+                    branch.messages.iter().map(Message::without_images).collect();
+                Rc::new(lay_out(processor, &messages, &[])?)
+            }
             None => Rc::new(lay_out(processor, branch.messages, &tiled)?),
         };
         let said = match last.filter(|(other, _)| other.answer == branch.answer) {
@@ -357,14 +361,6 @@ fn lay_out(processor: &Processor, messages: &[Message], tiled: &[Tiles]) -> Resu
     processor.images.check(tiled)?;
     let messages = processor.layout.plain(messages, tiled.len())?;
     processor.lay_out(&processor.chat.render(&messages)?, tiled)
-}
-
-fn without_images(messages: &[Message]) -> Vec<Message> {
-    let mut messages = messages.to_vec();
-    for message in &mut messages {
-        message.content.retain(|part| *part != Part::Image);
-    }
-    messages
 }
 
 pub(super) fn cells(spans: &[ImageSpan]) -> Vec<Cell> {

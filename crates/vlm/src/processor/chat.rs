@@ -67,6 +67,12 @@ impl Message {
         Message { role: Role::Assistant, content: vec![Part::Text(text.into())] }
     }
 
+    /// The same without its pictures.
+    pub fn without_images(&self) -> Message {
+        let content = self.content.iter().filter(|part| **part != Part::Image).cloned().collect();
+        Message { role: self.role, content }
+    }
+
     /// How many pictures the message holds.
     pub fn n_images(&self) -> usize {
         self.content.iter().filter(|part| **part == Part::Image).count()
