@@ -172,3 +172,15 @@ fn taking_parts_away_stops_and_refuses_words_that_are_not_there() {
         search_word(&mut session, (&model.vlm, &model.processor), asked, "  ", &Cancel::new());
     assert!(word.is_err());
 }
+
+/// The engine does not know the drawn world, and asks as the trainer does.
+#[test]
+fn an_answer_is_put_to_the_test_in_the_words_that_were_trained() {
+    for seed in 0..40 {
+        let scene = scenes::scene(seed, &scenes::Options::default());
+        for scenes::Qa { question, answer, .. } in scenes::questions(&scene, seed) {
+            let trained = scenes::verification(&question, &answer);
+            assert_eq!(vlm::explain::verification(&question, &answer), trained);
+        }
+    }
+}

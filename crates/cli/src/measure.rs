@@ -28,7 +28,7 @@ struct Stored {
 /// Measure the shipped model on scenes it has never seen.
 #[derive(clap::Args)]
 pub struct Nano {
-    /// Seeds of the scenes, the last one not included; the held-out thousand otherwise.
+    /// Seeds of the scenes, the last one not included; the held-out two thousand otherwise.
     #[arg(long, value_name = "A..B", value_parser = seeds)]
     seeds: Option<Range<u64>>,
     /// Draw the scenes in a style that no training scene shows.
