@@ -1,6 +1,6 @@
 """Writes a checkpoint as llama.cpp's converters do: the language model's GGUF and its mmproj.
 
-Follows `convert_hf_to_gguf.py` (text, idefics3) and, of `legacy-models`,
+Follows `convert_hf_to_gguf.py` (text, idefics3, Qwen2-VL) and, of `legacy-models`,
 `convert_image_encoder_to_gguf.py` (LLaVA) of llama.cpp: names, metadata, the reordering of q and k,
 layers left out and swapped.
 Matrices are F16 unless the case's name says Q8_0.
@@ -12,6 +12,7 @@ import ctypes
 import json
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import torch
@@ -20,6 +21,7 @@ from gguf import (
     MODEL_ARCH,
     GGMLQuantizationType,
     GGUFWriter,
+    RopeScalingType,
     TokenType,
     get_tensor_name_map,
     quants,
@@ -48,8 +50,8 @@ def round_trip(model, name):
             parameter.data = torch.from_numpy(held.reshape(rows.shape).copy())
 
 
-def write(path, arch, fill):
-    writer = GGUFWriter(path, arch)
+def write(path, arch, fill, in_parts=False):
+    writer = GGUFWriter(path, arch, split_max_tensors=8 if in_parts else 0)
     fill(writer)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
@@ -80,7 +82,8 @@ def vocabulary(writer, tok, template):
     writer.add_token_types(
         [TokenType.CONTROL if i in special else TokenType.NORMAL for i in range(len(tokens))])
     writer.add_token_merges([" ".join(merge) for merge in inner["model"]["merges"]])
-    writer.add_bos_token_id(tok.bos_token_id)
+    if tok.bos_token_id is not None:
+        writer.add_bos_token_id(tok.bos_token_id)
     writer.add_eos_token_id(tok.eos_token_id)
     writer.add_pad_token_id(tok.pad_token_id)
     writer.add_add_bos_token(inner["post_processor"] is not None)
@@ -89,7 +92,8 @@ def vocabulary(writer, tok, template):
 
 
 def write_text(path, decoder, head, config, tok, template, kind):
-    arch = "qwen2" if config.model_type == "qwen2" else "llama"
+    arch = {"qwen2": "qwen2", "qwen2_vl_text": "qwen2vl", "qwen2_5_vl_text": "qwen2vl"}.get(
+        config.model_type, "llama")
     names = get_tensor_name_map(MODEL_ARCH[arch.upper()], config.num_hidden_layers)
     heads, kv_heads = config.num_attention_heads, config.num_key_value_heads
     head_dim = getattr(config, "head_dim", None) or config.hidden_size // heads
@@ -107,7 +111,14 @@ def write_text(path, decoder, head, config, tok, template, kind):
             writer.add_rope_dimension_count(head_dim)
             writer.add_vocab_size(config.vocab_size)
         vocabulary(writer, tok, template)
-        if config.rope_scaling:
+        if arch == "qwen2vl":
+            writer.add_rope_dimension_sections(config.rope_scaling["mrope_section"] + [0])
+        elif config.rope_scaling and config.rope_scaling["rope_type"] == "yarn":
+            writer.add_rope_scaling_type(RopeScalingType.YARN)
+            writer.add_rope_scaling_factor(config.rope_scaling["factor"])
+            writer.add_rope_scaling_orig_ctx_len(
+                config.rope_scaling["original_max_position_embeddings"])
+        elif config.rope_scaling:
             writer.add_tensor("rope_freqs.weight", rope_factors(config, head_dim))
         for key, tensor in decoder.state_dict().items():
             if arch == "llama" and ".q_proj." in key:
@@ -118,7 +129,7 @@ def write_text(path, decoder, head, config, tok, template, kind):
         if not config.tie_word_embeddings:
             add(writer, "output.weight", head.weight.data, kind)
 
-    write(path, arch, fill)
+    write(path, arch, fill, "split" in path.name)
 
 
 def rope_factors(config, head_dim):
@@ -170,6 +181,11 @@ def write_llava(path, model, processor, kind):
         writer.add_vision_block_count(last)
         writer.add_array("clip.vision.feature_layer", [last])
         writer.add_bool("clip.use_gelu", vision.hidden_act == "gelu")
+        if config.model_type == "llava_next":
+            writer.add_array("clip.vision.image_grid_pinpoints",
+                             [side for pair in config.image_grid_pinpoints for side in pair])
+            writer.add_string("clip.vision.mm_patch_merge_type", "spatial_unpad")
+            add(writer, "model.image_newline", model.model.image_newline.data, F32)
         for key, tensor in projector.items():
             key = key.replace("linear_1", "0").replace("linear_2", "2")
             add(writer, f"mm.{key}", tensor, kind)
@@ -180,6 +196,41 @@ def write_llava(path, model, processor, kind):
             for old, new in renames:
                 key = key.replace(old, new)
             add(writer, f"v.{key}", tensor, kind)
+
+    write(path, "clip", fill)
+
+
+def write_qwen_vl(path, model, processor, kind):
+    """q, k and v apart, and the patch of each moment of a video."""
+    config, vision = model.config, model.config.vision_config
+    names = get_tensor_name_map(MODEL_ARCH.MMPROJ, vision.depth)
+    windows = hasattr(vision, "fullatt_block_indexes")
+    width = vision.hidden_size if windows else vision.embed_dim
+    held = SimpleNamespace(
+        image_size=560, patch_size=vision.patch_size, hidden_size=width,
+        intermediate_size=vision.intermediate_size if windows else vision.hidden_size,
+        num_attention_heads=vision.num_heads, layer_norm_eps=1e-6)
+
+    def put(writer, key, tensor, plain=None):
+        add(writer, names.get_name(key, (".weight", ".bias")), tensor, plain or kind)
+
+    def fill(writer):
+        projector = "qwen2.5vl_merger" if windows else "qwen2vl_merger"
+        common(writer, held, processor.image_processor, projector, config.text_config.hidden_size)
+        writer.add_vision_block_count(vision.depth)
+        if windows:
+            writer.add_vision_use_silu(True)
+            writer.add_vision_n_wa_pattern(vision.fullatt_block_indexes[0] + 1)
+        for key, tensor in model.model.visual.state_dict().items():
+            key = f"visual.{key}"
+            if ".qkv." in key:
+                for part, rows in zip("qkv", tensor.chunk(3)):
+                    put(writer, key.replace("qkv", part), rows)
+            elif key == "visual.patch_embed.proj.weight":
+                for moment, end in enumerate(["", ".1"]):
+                    add(writer, f"v.patch_embd.weight{end}", tensor[:, :, moment], kind)
+            else:
+                put(writer, key, tensor)
 
     write(path, "clip", fill)
 
@@ -207,12 +258,13 @@ def save(model, processor, folder, name):
     if not hasattr(config, "vision_config"):
         decoder, text = model.model, config
     else:
-        write_vision = write_llava if config.model_type == "llava" else write_idefics3
+        write_vision = {"llava": write_llava, "llava_next": write_llava, "qwen2_vl": write_qwen_vl,
+                        "qwen2_5_vl": write_qwen_vl}.get(config.model_type, write_idefics3)
         write_vision(folder / "mmproj-model-f16.gguf", model, processor, kind)
         inner = model.model
         decoder = getattr(inner, "language_model", None) or inner.text_model
         text = config.text_config
-    path = folder / f"model-{kind.name.lower()}.gguf"
+    path = folder / f"model-{kind.name.lower()}{'-split' * ('split' in name)}.gguf"
     write_text(path, decoder, model.lm_head, text, tok, processor.chat_template, kind)
 
 

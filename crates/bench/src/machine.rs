@@ -88,7 +88,7 @@ fn product(format: Option<Format>) -> f64 {
         Some(format) => {
             let bytes = quant::pack(format, &w, k);
             let Some(packed) = Packed::new(format, (n, k), &bytes) else { return 0.0 };
-            best(|| quant::product(&mut out, (&x, m), packed, None, &[n]))
+            best(|| quant::product(&mut out, (&x, m), packed, None, (&[n], Precision::Bf16)))
         }
     };
     2.0 * (m * n * k) as f64 / seconds / 1e9

@@ -7,7 +7,8 @@
 mod pack;
 mod tile;
 
-use pack::{PackedLine, pack_columns, pack_rows};
+pub(crate) use pack::{PackedLine, reserve};
+use pack::{pack_columns, pack_rows};
 use rayon::prelude::*;
 use std::cell::RefCell;
 
@@ -211,10 +212,8 @@ pub(crate) unsafe fn block(
     match precision {
         // SAFETY: passed on from the caller.
         Precision::F32 => unsafe { f32_block(out, a, b, start, threads) },
-        Precision::Bf16 => SCRATCH.with_borrow_mut(|scratch| {
-            // SAFETY: passed on from the caller.
-            unsafe { bf16_block(out, a, b, start, scratch) }
-        }),
+        // SAFETY: passed on from the caller.
+        Precision::Bf16 => unsafe { bf16_columns(out, a, (&b, b.cols), start) },
     }
 }
 
@@ -279,10 +278,45 @@ thread_local! {
     static SCRATCH: RefCell<Scratch> = RefCell::default();
 }
 
+/// The right operand of a product in bf16, laid out in tiles a part at a time.
+pub(crate) trait Columns {
+    /// Inner elements `k0..k0+kc` of columns `n0..n0+nc`, as [`pack_columns`] lays them out; `k0`
+    /// and `n0` are multiples of [`BLOCK`].
+    fn pack(&self, to: &mut Vec<PackedLine>, k: (usize, usize), n: (usize, usize));
+}
+
+impl Columns for Mat<'_> {
+    fn pack(&self, to: &mut Vec<PackedLine>, k: (usize, usize), n: (usize, usize)) {
+        pack_columns(to, *self, k, n);
+    }
+}
+
+/// `out = start + a · b` in bf16 on this thread, for `n` columns of `b`.
+///
 /// # Safety
 /// As [`block`].
-unsafe fn bf16_block(out: RawOut, a: Mat, b: Mat, start: Start, scratch: &mut Scratch) {
-    let (m, n, k) = (a.rows, b.cols, a.cols);
+pub(crate) unsafe fn bf16_columns(
+    out: RawOut,
+    a: Mat,
+    (b, n): (&impl Columns, usize),
+    start: Start,
+) {
+    SCRATCH.with_borrow_mut(|scratch| {
+        // SAFETY: passed on from the caller.
+        unsafe { bf16_block(out, a, (b, n), start, scratch) }
+    });
+}
+
+/// # Safety
+/// As [`block`].
+unsafe fn bf16_block(
+    out: RawOut,
+    a: Mat,
+    (b, n): (&impl Columns, usize),
+    start: Start,
+    scratch: &mut Scratch,
+) {
+    let (m, k) = (a.rows, a.cols);
     let k_step = k.div_ceil(k.div_ceil(MAX_K).max(1)).next_multiple_of(BLOCK).max(BLOCK);
     let n_step = (MAX_PANEL / k_step / BLOCK).max(1) * BLOCK;
     let _tiles = tile::Session::new();
@@ -292,7 +326,7 @@ unsafe fn bf16_block(out: RawOut, a: Mat, b: Mat, start: Start, scratch: &mut Sc
         for k0 in (0..k.max(1)).step_by(k_step) {
             let kc = k_step.min(k - k0);
             let n_k = kc.div_ceil(BLOCK);
-            pack_columns(&mut scratch.b, b, (k0, kc), (n0, nc));
+            b.pack(&mut scratch.b, (k0, kc), (n0, nc));
             let start = match start {
                 _ if k0 > 0 => Start::Old,
                 Start::Bias(bias) => {

@@ -5,7 +5,8 @@
 //! prompt at a time (arithmetic decides). Activations are rounded a block of 32 at a time, to 16
 //! bits beside 8-bit weights (the only error left is that of the weights) and to 8 bits beside
 //! 4-bit ones. Sums of a block are exact integers and every body adds blocks in the same order, so
-//! one row gives the same bits alone, in a batch and on every processor.
+//! one row gives the same bits alone, in a batch and on every processor. Where a caller allows
+//! bf16 and the processor has tiles of it, many rows are multiplied in those instead (`tiles`).
 //!
 //! Shapes: `M` rows of activations, `N` outputs, `K` inner elements.
 
@@ -22,6 +23,8 @@ mod pack;
 mod product;
 mod q4;
 mod q8;
+#[cfg(target_arch = "x86_64")]
+mod tiles;
 
 pub use pack::{Format, Packed, pack, pack_into, packed_len};
 pub use product::product;

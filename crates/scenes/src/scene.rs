@@ -170,6 +170,20 @@ pub struct TextItem {
     pub letters: Vec<Letter>,
 }
 
+impl TextItem {
+    /// Box around some of its letters, from the middle of the gap before to that of the gap after.
+    pub fn part(&self, letters: std::ops::Range<usize>) -> [u32; 4] {
+        let [x0, y0, x1, y1] = self.bbox;
+        let before = |i: usize| match (i.checked_sub(1), self.letters.get(i)) {
+            (Some(left), Some(right)) => ((self.letters[left].x + right.x) / 2.0) as u32,
+            (None, _) => x0,
+            (_, None) => x1,
+        };
+        let left = before(letters.start).clamp(x0, x1.saturating_sub(1));
+        [left, y0, before(letters.end).clamp(left + 1, x1), y1]
+    }
+}
+
 /// One letter of a text and the middle of its ink, in pixels.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Letter {

@@ -127,3 +127,25 @@ fn pixels(b: [f32; 4], side: usize) -> [u32; 4] {
     let whole = |v: f32| (v.max(0.0) as u32).min(side as u32);
     [whole(b[0]), whole(b[1]), whole(b[2] + 1.0), whole(b[3] + 1.0)]
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::{Mix, Options, SceneKind, scene};
+
+    #[test]
+    fn letters_share_the_box_of_their_word() {
+        for seed in 0..20 {
+            let kinds = Mix::only(SceneKind::Sign);
+            for text in &scene(seed, &Options { kinds, ..Options::default() }).texts {
+                let n = text.letters.len();
+                assert_eq!(text.part(0..n), text.bbox, "{}", text.text);
+                for k in 0..n {
+                    let [x0, y0, x1, y1] = text.part(k..k + 1);
+                    let letter = text.letters[k];
+                    assert!((x0 as f32..=x1 as f32).contains(&letter.x), "{letter:?} {x0} {x1}");
+                    assert_eq!([y0, y1], [text.bbox[1], text.bbox[3]]);
+                }
+            }
+        }
+    }
+}

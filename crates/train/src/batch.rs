@@ -8,6 +8,7 @@ use scenes::Scene;
 use crate::Error;
 use crate::dialogue::{Row, Side};
 use crate::grounding::Grid;
+use crate::models::Words;
 
 /// Added to the score of a key that must not be seen; the engine gives it exactly no weight.
 const MASKED: f32 = -1e30;
@@ -177,51 +178,47 @@ impl Gaze {
     }
 }
 
-/// Image tokens that lie on an object, with the word for it.
+/// Image tokens and the word that each is to say: `(K,)` flat indices into `N × G` and `(K,)`
+/// tokens. A list is `None` when it would be empty.
 pub(crate) struct Lens {
-    /// `(K,)` flat indices into `N × G`.
-    pub(crate) rows: Tensor,
-    /// `(K,)` first token of the object's name.
-    pub(crate) names: Tensor,
-    /// The same for the objects whose colour is known.
-    pub(crate) coloured: Option<(Tensor, Tensor)>,
+    /// First token of the name of the object that a token lies on.
+    pub(crate) names: Option<(Tensor, Tensor)>,
+    /// The same for the colour, where it is known.
+    pub(crate) colours: Option<(Tensor, Tensor)>,
+    /// The letters that are printed on a token, each of them once.
+    pub(crate) letters: Option<(Tensor, Tensor)>,
 }
 
 impl Lens {
-    /// `name` and `colour` give the token of a class and of a colour.
-    pub(crate) fn new(
-        scenes: &[Scene],
-        grid: Grid,
-        name: impl Fn(usize) -> u32,
-        colour: impl Fn(scenes::Colour) -> u32,
-    ) -> Result<Option<Self>, Error> {
-        let (mut rows, mut names) = (Vec::new(), Vec::new());
-        let (mut coloured_rows, mut colours) = (Vec::new(), Vec::new());
+    pub(crate) fn new(scenes: &[Scene], grid: Grid, words: &Words) -> Result<Self, Error> {
+        let (mut names, mut colours, mut letters) = (Vec::new(), Vec::new(), Vec::new());
         for (i, scene) in scenes.iter().enumerate() {
+            let flat = |cell: usize| (i * grid.len() + cell) as u32;
             for (cell, owner) in grid.owners(&scene.objects).into_iter().enumerate() {
                 let Some(object) = owner.map(|o| &scene.objects[o]) else { continue };
                 if scenes::is_held_out(object.class, object.colour) {
                     continue;
                 }
-                let flat = (i * grid.len() + cell) as u32;
-                rows.push(flat);
-                names.push(name(object.class));
-                if let Some(known) = object.colour {
-                    coloured_rows.push(flat);
-                    colours.push(colour(known));
+                names.push((flat(cell), words.names[object.class]));
+                let colour = object.colour.and_then(|colour| words.colours.get(&colour));
+                colours.extend(colour.map(|&word| (flat(cell), word)));
+            }
+            for text in &scene.texts {
+                for (k, letter) in text.letters.iter().enumerate() {
+                    let Some(&word) = words.letters.get(&letter.letter) else { continue };
+                    let inside = grid.inside(&text.part(k..k + 1)).into_iter().enumerate();
+                    let inside = inside.filter(|(_, inside)| *inside);
+                    letters.extend(inside.map(|(cell, _)| (flat(cell), word)));
                 }
             }
         }
-        if rows.is_empty() {
-            return Ok(None);
-        }
-        let cpu = &Device::Cpu;
-        let coloured = match colours.is_empty() {
-            true => None,
-            false => Some((Tensor::new(coloured_rows, cpu)?, Tensor::new(colours, cpu)?)),
+        let list = |pairs: Vec<(u32, u32)>| -> Result<Option<(Tensor, Tensor)>, Error> {
+            let (rows, words): (Vec<u32>, Vec<u32>) = pairs.into_iter().unzip();
+            let cpu = &Device::Cpu;
+            let list = (Tensor::new(rows.as_slice(), cpu)?, Tensor::new(words, cpu)?);
+            Ok((!rows.is_empty()).then_some(list))
         };
-        let (rows, names) = (Tensor::new(rows, cpu)?, Tensor::new(names, cpu)?);
-        Ok(Some(Self { rows, names, coloured }))
+        Ok(Self { names: list(names)?, colours: list(colours)?, letters: list(letters)? })
     }
 }
 

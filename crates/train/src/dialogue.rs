@@ -5,10 +5,12 @@
 //! exactly the tokens and positions that the chat template would give it alone, while the
 //! picture is computed once. It does not know tensors.
 
-use scenes::{Qa, Scene};
+use std::ops::Range;
+
+use scenes::{Mention, Qa, Scene, TextItem};
 
 use crate::Error;
-use crate::grounding::names_in;
+use crate::grounding::{names_in, printed_in};
 use crate::vocabulary::Speech;
 
 /// Boxes that the attention of some heads is to rest on, at one row.
@@ -37,7 +39,7 @@ pub(crate) struct Reply {
     pub(crate) kind: &'static str,
     pub(crate) answer: String,
     /// Part of [`Row::supervised`] that holds the answer's tokens and its end.
-    pub(crate) supervised: std::ops::Range<usize>,
+    pub(crate) supervised: Range<usize>,
 }
 
 /// One scene's sequence.
@@ -170,15 +172,33 @@ impl Writer<'_> {
         kept.any(|object| boxes.contains(&object.bbox))
     }
 
+    /// What a token of an answer rests on: of a printed word only the letters that it spells.
+    /// `span` counts the space before the answer.
+    fn part(&self, mention: &Mention, qa: &Qa, span: &Range<usize>) -> [u32; 4] {
+        let said = &qa.answer[mention.span.clone()];
+        let is_printed = |text: &&TextItem| text.bbox == mention.bbox && text.text == said;
+        let Some(text) = self.scene.texts.iter().find(is_printed) else { return mention.bbox };
+        let letter = |byte: usize| {
+            let byte = byte.saturating_sub(mention.span.start + 1);
+            said.char_indices().take_while(|(at, _)| *at < byte).count()
+        };
+        text.part(letter(span.start)..letter(span.end))
+    }
+
     fn question(&mut self, question: &str) -> Result<(), Error> {
         let tokens = self.speech.encode_spans(question)?;
         let first = self.row.ids.len();
-        for named in names_in(question) {
-            let last = tokens.iter().rposition(|(_, span)| span.start < named.span.end);
+        let printed = printed_in(question, self.scene);
+        let named = names_in(question).into_iter().filter_map(|named| {
             let boxes = named.boxes(self.scene);
-            if self.is_held_out(&boxes) || scenes::is_held_out(named.class, named.colour) {
-                continue;
-            }
+            let is_held_out =
+                self.is_held_out(&boxes) || scenes::is_held_out(named.class, named.colour);
+            let is_read = printed.iter().any(|(span, _)| span.start == named.span.start);
+            (!is_held_out && !is_read).then_some((named.span, boxes))
+        });
+        let named: Vec<_> = named.collect();
+        for (span, boxes) in named.into_iter().chain(printed) {
+            let last = tokens.iter().rposition(|(_, token)| token.start < span.end);
             let row = first + last.unwrap_or(0);
             self.row.grounds.push(Ground { row, side: Side::Question, boxes, weight: 1.0 });
         }
@@ -194,7 +214,8 @@ impl Writer<'_> {
             // The encoded text has one leading space that the answer's byte spans do not count.
             let touches =
                 |m: &&scenes::Mention| m.span.start + 1 < span.end && span.start < m.span.end + 1;
-            let boxes: Vec<_> = qa.mentions.iter().filter(touches).map(|m| m.bbox).collect();
+            let touched = qa.mentions.iter().filter(touches);
+            let boxes: Vec<_> = touched.map(|m| self.part(m, qa, &span)).collect();
             let sure = !boxes.is_empty() || qa.answer == "No.";
             let weight = if sure { 1.0 } else { FUNCTION_WORD_WEIGHT };
             if !self.is_held_out(&boxes) {
@@ -207,5 +228,28 @@ impl Writer<'_> {
         let (kind, answer) = (qa.kind.name(), qa.answer.clone());
         self.row.replies.push(Reply { kind, answer, supervised });
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_letter_of_a_printed_word_rests_on_itself() {
+        let nano = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models/nano");
+        let speech = Speech::load(&nano, 4).expect("the shipped tokenizer");
+        let kinds = scenes::Mix::only(scenes::SceneKind::Document);
+        let scene = scenes::scene(3, &scenes::Options { kinds, ..Default::default() });
+        let total = scenes::questions(&scene, 3);
+        let qa = total.iter().find(|qa| qa.kind == scenes::QaKind::DocumentField).expect("one");
+        let row = Row::new(&speech, &scene, &[vec![qa.clone()]], 0).expect("a row");
+        let text = scene.texts.iter().find(|text| text.bbox == qa.mentions[0].bbox).expect("it");
+        let looked = row.grounds.iter().filter(|ground| ground.side == Side::Answer);
+        let boxes: Vec<_> = looked.flat_map(|ground| ground.boxes.clone()).collect();
+        let n = text.letters.len();
+        assert!(boxes.len() > 1 && boxes.len() <= n, "digits are tokens of their own");
+        assert_eq!(boxes[0], text.part(0..1));
+        assert_eq!(boxes[boxes.len() - 1], text.part(n - 1..n));
     }
 }

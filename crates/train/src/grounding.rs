@@ -5,7 +5,7 @@
 
 use std::ops::Range;
 
-use scenes::{Colour, Object, Scene, class_names};
+use scenes::{Colour, Object, Scene, TextRole, class_names};
 use vlm::model::region_encoder::pooling_weights;
 
 /// A square grid of cells over a square picture.
@@ -125,6 +125,22 @@ pub(crate) fn names_in(text: &str) -> Vec<Named> {
     class_names(text).into_iter().map(named).collect()
 }
 
+/// The labels of lines and bars in a question, each with the box of where it is printed.
+pub(crate) fn printed_in(question: &str, scene: &Scene) -> Vec<(Range<usize>, Vec<[u32; 4]>)> {
+    let labels = scene.texts.iter().filter(|text| text.role == TextRole::Label);
+    let is_whole = |span: &Range<usize>| {
+        let letter = |c: Option<char>| c.is_some_and(char::is_alphanumeric);
+        !letter(question[..span.start].chars().next_back())
+            && !letter(question[span.end..].chars().next())
+    };
+    let found = labels.flat_map(|label| {
+        let spans = question.match_indices(&label.text);
+        let spans = spans.map(|(at, word)| at..at + word.len()).filter(is_whole);
+        spans.map(|span| (span, vec![label.bbox])).collect::<Vec<_>>()
+    });
+    found.collect()
+}
+
 fn colour_before(text: &str, at: usize) -> Option<Colour> {
     let word = text[..at].trim_end().rsplit(' ').next()?;
     Colour::ALL.into_iter().find(|c| c.name() == word)
@@ -156,5 +172,17 @@ mod tests {
         check("Is the red car left of the cat?", &[("car", Some(Colour::Red)), ("cat", None)]);
         check("Where is the light bulb?", &[("light bulb", None)]);
         check("What is scary?", &[]);
+    }
+
+    #[test]
+    fn labels_are_found_where_they_are_printed() {
+        let kinds = scenes::Mix::only(scenes::SceneKind::Document);
+        let scene = scenes::scene(3, &scenes::Options { kinds, ..Default::default() });
+        let label = scene.texts.iter().find(|text| text.role == TextRole::Label).expect("a label");
+        let question = format!("How much is the {}?", label.text);
+        let start = question.len() - 1 - label.text.len();
+        let expected = vec![(start..question.len() - 1, vec![label.bbox])];
+        assert_eq!(printed_in(&question, &scene), expected);
+        assert!(printed_in(&format!("How much is the {}s?", label.text), &scene).is_empty());
     }
 }

@@ -12,7 +12,7 @@ use crate::Error;
 use crate::grounding::Grid;
 
 /// What can be printed; place 0 is for nothing.
-const LETTERS: &str = " abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.";
+pub(crate) const LETTERS: &str = " abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.";
 /// Letters to a patch.
 const SLOTS: usize = 2;
 

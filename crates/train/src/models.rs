@@ -15,7 +15,7 @@ use vlm::{Config, TensorMap, Vlm};
 use crate::Error;
 use crate::dialogue::Side;
 use crate::grounding::Grid;
-use crate::letters::LetterHead;
+use crate::letters::{LETTERS, LetterHead};
 use crate::parameters::{Parameters, module_of};
 use crate::recipe::{Evidence, Recipe, Stage};
 use crate::vocabulary::Speech;
@@ -41,9 +41,33 @@ pub(crate) struct Models {
     /// Side of the pictures, pixels.
     pub(crate) image_size: u32,
     norm: RmsNorm,
-    /// First token of each class's name.
+    pub(crate) words: Words,
+}
+
+/// What image tokens are to say: the first token of each word.
+pub(crate) struct Words {
+    /// By class.
     pub(crate) names: Vec<u32>,
-    colours: HashMap<Colour, u32>,
+    pub(crate) colours: HashMap<Colour, u32>,
+    pub(crate) letters: HashMap<char, u32>,
+}
+
+impl Words {
+    fn new(speech: &Speech) -> Result<Self, Error> {
+        let first = |text: String| -> Result<u32, Error> {
+            Ok(speech.encode(&text)?.first().copied().unwrap_or(speech.pad))
+        };
+        let colour = |colour: Colour| Ok((colour, first(format!(" {}", colour.name()))?));
+        let letter = |letter: char| Ok((letter, first(letter.to_string())?));
+        Ok(Self {
+            names: classes()
+                .iter()
+                .map(|c| first(format!(" {}", c.name)))
+                .collect::<Result<_, _>>()?,
+            colours: Colour::ALL.into_iter().map(colour).collect::<Result<_, Error>>()?,
+            letters: LETTERS.chars().skip(1).map(letter).collect::<Result<_, Error>>()?,
+        })
+    }
 }
 
 /// Shape of the text tower and the region head beside a model.
@@ -111,8 +135,7 @@ impl Models {
         let compute = recipe.compute();
         let image_size = config.vision_config.image_size;
         let speech = Speech::load(&recipe.model, config.tokens_per_tile())?;
-        let names = first_tokens(&speech, classes().iter().map(|c| c.name))?;
-        let colours = first_tokens(&speech, Colour::ALL.iter().map(|c| c.name()))?;
+        let words = Words::new(&speech)?;
         let side = |n: usize| (n as f64).sqrt().round() as usize;
         Ok(Self {
             vlm: Vlm::from_tensors(config, TensorMap::from(rest), compute)?,
@@ -124,8 +147,7 @@ impl Models {
             tokens: Grid::new(image_size, side(config.tokens_per_tile())),
             image_size: image_size as u32,
             norm: RmsNorm { weight, eps: config.text_config.rms_norm_eps },
-            names,
-            colours: Colour::ALL.into_iter().zip(colours).collect(),
+            words,
         })
     }
 
@@ -152,11 +174,6 @@ impl Models {
         Ok(self.norm.forward(hidden)?)
     }
 
-    /// First token of a colour's name.
-    pub(crate) fn colour(&self, colour: Colour) -> u32 {
-        self.colours.get(&colour).copied().unwrap_or(self.speech.pad)
-    }
-
     /// Heads that are supervised at one kind of row.
     pub(crate) fn heads(&self, side: Side) -> &[[usize; 2]] {
         match side {
@@ -169,13 +186,4 @@ impl Models {
     pub(crate) fn supervised_layers(&self) -> BTreeSet<usize> {
         self.evidence.question.iter().chain(&self.evidence.answer).map(|h| h[0]).collect()
     }
-}
-
-fn first_tokens<'a>(
-    speech: &Speech,
-    words: impl Iterator<Item = &'a str>,
-) -> Result<Vec<u32>, Error> {
-    words
-        .map(|word| Ok(speech.encode(&format!(" {word}"))?.first().copied().unwrap_or(speech.pad)))
-        .collect()
 }

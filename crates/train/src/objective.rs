@@ -153,10 +153,8 @@ fn dialogue(
 ) -> Result<(), Error> {
     let batch = Batch::new(rows, models.speech.pad)?;
     let image_embeds = models.vlm.project(features)?; // (N, G, D)
-    if weights.lens > 0.0
-        && let Some(loss) = lens(models, scenes, &image_embeds)?
-    {
-        losses.add("lens", weights.lens, &loss)?;
+    if weights.lens > 0.0 {
+        lens(models, weights.lens, scenes, &image_embeds, losses)?;
     }
     let read = read(models, &batch, &image_embeds)?;
     let hidden = read.hidden.index_select(&batch.rows, 0)?; // (M, D)
@@ -183,22 +181,29 @@ fn dialogue(
 }
 
 /// Image tokens read as words: cross-entropy of the final norm and the unembedding on the
-/// projector's output, against the name and the colour of the object under each token.
-fn lens(models: &Models, scenes: &[Scene], image_embeds: &Tensor) -> Result<Option<Tensor>, Error> {
-    let Some(lens) = Lens::new(scenes, models.tokens, |c| models.names[c], |c| models.colour(c))?
-    else {
-        return Ok(None);
-    };
+/// projector's output, against the name and the colour of the object under each token, and the
+/// letters printed on it.
+fn lens(
+    models: &Models,
+    weight: f64,
+    scenes: &[Scene],
+    image_embeds: &Tensor,
+    losses: &mut Losses,
+) -> Result<(), Error> {
+    let lens = Lens::new(scenes, models.tokens, &models.words)?;
     let flat = image_embeds.flatten(0, 1)?; // (N G, D)
-    let read = |rows: &Tensor| -> Result<Tensor, Error> {
-        let hidden = models.final_norm(&flat.index_select(rows, 0)?)?;
-        Ok(models.vlm.logits(&hidden)?)
-    };
-    let mut loss = cross_entropy(&read(&lens.rows)?, &lens.names)?;
-    if let Some((rows, colours)) = &lens.coloured {
-        loss = ((loss * 0.75)? + (cross_entropy(&read(rows)?, colours)? * 0.25)?)?;
+    let lists = [
+        ("lens", 0.75, lens.names),
+        ("lens_colour", 0.25, lens.colours),
+        ("lens_letter", 0.5, lens.letters),
+    ];
+    for (name, share, list) in lists {
+        let Some((rows, words)) = list else { continue };
+        let hidden = models.final_norm(&flat.index_select(&rows, 0)?)?;
+        let loss = cross_entropy(&models.vlm.logits(&hidden)?, &words)?;
+        losses.add(name, weight * share, &loss)?;
     }
-    Ok(Some(loss))
+    Ok(())
 }
 
 /// Mean over heads and rows of what `surprise` says of the attention at the rows.

@@ -95,8 +95,8 @@ fn lesson(
         return Err(Error::Model(problem));
     }
     let mut row = || {
-        let first = random.next() as usize % models.names.len();
-        let words = models.names.iter().cycle().skip(first);
+        let first = random.next() as usize % models.words.names.len();
+        let words = models.words.names.iter().cycle().skip(first);
         let ids: Vec<u32> = opening.iter().chain(words).copied().take(tokens).collect();
         let supervised = (n_images..tokens).map(|i| (i - 1, ids[i])).collect();
         let (segments, positions) = (vec![0; tokens], (0..tokens as u32).collect());

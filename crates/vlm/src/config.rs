@@ -33,7 +33,7 @@ use fields::Fields;
 pub use generation::GenerationConfig;
 pub use mllama::TileConfig;
 pub use q_former::{QFormerConfig, QFormerText};
-pub use text::{MultimodalRotary, RopeScaling, TextConfig, TextKind};
+pub use text::{MultimodalRotary, RopeScaling, TextConfig, TextKind, Yarn};
 pub use vision::{DynamicResolution, VisionConfig, VisionKind};
 
 /// The families this build knows, in the order of `family`.

@@ -146,6 +146,8 @@ CASES = {
     "llava-next-clip-llama-square": lambda: (
         any_resolution("clip", "llama", NEXT_GRIDS, adds_bos=True), [(40, 40)],
         talk(1, second_turn=True)),
+    "llava-next-clip-llama-gguf": lambda: (
+        any_resolution("clip", "llama", NEXT_GRIDS, adds_bos=True), [(21, 47)], talk(1)),
     "llava-next-clip-mistral-wide": lambda: (
         any_resolution("clip", "mistral", NEXT_GRIDS, template=MISTRAL_TEMPLATE,
                        decoder={"sliding_window": 30}),

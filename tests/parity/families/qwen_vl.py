@@ -57,7 +57,7 @@ VISIONS = {
 }
 
 
-def qwen_vl(family, tied=False, min_pixels=256, max_pixels=1280, **decoder):
+def qwen_vl(family, tied=False, min_pixels=256, max_pixels=1280, vision={}, **decoder):
     config_class, model_class, processor_class, video_class = FAMILIES[family]
     tok = Qwen2TokenizerFast(
         tokenizer_object=vocabulary(SPECIAL), eos_token="<|im_end|>", pad_token="<|endoftext|>",
@@ -73,8 +73,9 @@ def qwen_vl(family, tied=False, min_pixels=256, max_pixels=1280, **decoder):
     text = text_config(None, len(tok), **text | decoder)
     text.pop("model_type")  # else it would be the whole model's
     config = config_class(
-        text_config=text, vision_config=VISION | VISIONS[family], tie_word_embeddings=tied, **ids)
-    sizes = dict(patch_size=4, min_pixels=min_pixels, max_pixels=max_pixels)
+        text_config=text, vision_config=VISION | VISIONS[family] | vision, tie_word_embeddings=tied, **ids)
+    sizes = dict(patch_size=4, min_pixels=min_pixels, max_pixels=max_pixels) | {
+        key: size for key, size in vision.items() if key == "patch_size"}
     processor = processor_class(
         Qwen2VLImageProcessor(**sizes), tok, video_class(**sizes), chat_template=TEMPLATE)
     return model_class(config), processor
@@ -88,6 +89,13 @@ CASES = {
         [(43, 58)], talk(1, second_turn=True)),
     "qwen2-5-vl-wide-bf16": lambda: (
         qwen_vl("qwen2_5_vl"), [(90, 12), (24, 24)], talk(2)),
+    # As llama.cpp fixes them: windows of 112 px, and the class's own limits of size.
+    "qwen2-vl-gguf": lambda: (
+        qwen_vl("qwen2_vl", tied=True, min_pixels=3136, max_pixels=1003520,
+                vision=dict(patch_size=14)), [(70, 90)], talk(1)),
+    "qwen2-5-vl-windows-gguf": lambda: (
+        qwen_vl("qwen2_5_vl", min_pixels=3136, max_pixels=1003520,
+                vision=dict(patch_size=14, window_size=112)), [(150, 118)], talk(1)),
     "qwen3-vl-two-shapes-bf16": lambda: (
         qwen_vl("qwen3_vl", tied=True, num_hidden_layers=3, head_dim=16, rope_theta=5e6),
         [(50, 20), (17, 33)], talk(2, second_turn=True)),

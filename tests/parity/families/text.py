@@ -64,10 +64,18 @@ LLAMA3 = {
     "original_max_position_embeddings": 64,
 }
 
+YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 64}
+
 CASES = {
+    "text-llama-yarn": lambda: (
+        text("llama", rope_scaling=YARN | dict(beta_fast=8, mscale=0.7, mscale_all_dim=1.0)), [],
+        talk(0)),
+    "text-qwen2-yarn-gguf": lambda: (text("qwen2", rope_scaling=YARN), [], talk(0)),
     "text-qwen2": lambda: (text("qwen2", tie_word_embeddings=True), [], talk(0, second_turn=True)),
     "text-mistral": lambda: (text("mistral", sliding_window=9), [], talk(0)),
     "text-qwen2-gguf": lambda: (text("qwen2"), [], talk(0)),
+    "text-qwen2-split-gguf": lambda: (
+        text("qwen2", tie_word_embeddings=True), [], talk(0, second_turn=True)),
     "text-llama-llama3-gguf": lambda: (
         text("llama", adds_bos=True, rope_scaling=LLAMA3, tie_word_embeddings=True), [],
         talk(0, second_turn=True)),

@@ -161,6 +161,45 @@ fn impossible_metadata_is_refused_by_its_key() {
     }
 }
 
+/// As `llama-gguf-split` cuts and names them.
+#[test]
+fn a_model_in_parts_is_read_as_one_and_a_wrong_part_is_named() {
+    let name = |i: usize| format!("model-f16-split-{i:05}-of-00004.gguf");
+    let part =
+        |i: usize| std::fs::read(fixture("text-qwen2-split-gguf").join(name(i))).expect("a part");
+    let copy = || {
+        let folder = tempfile::tempdir().expect("a folder");
+        (1..=4).for_each(|i| put(&folder, &name(i), &part(i)));
+        folder
+    };
+    let folder = copy();
+    for path in [folder.path().to_path_buf(), folder.path().join(name(3))] {
+        Vlm::load(&path, &Device::Cpu).expect("all parts, whichever is named");
+    }
+    std::fs::remove_file(folder.path().join(name(3))).expect("removed");
+    let message = refusal(folder.path());
+    assert!(message.contains(&name(3)), "{message}");
+    let folder = copy();
+    put(&folder, &name(3), &part(2));
+    let message = refusal(folder.path());
+    assert!(message.contains(&name(3)) && message.contains("part 3 of 4"), "{message}");
+    let folder = copy();
+    std::fs::rename(folder.path().join(name(1)), folder.path().join("m.gguf")).expect("renamed");
+    let message = refusal(&folder.path().join("m.gguf"));
+    assert!(message.contains("4 parts") && message.contains("00001-of-"), "{message}");
+}
+
+#[test]
+fn eyes_made_for_another_kind_of_decoder_are_named() {
+    let folder = copy();
+    let eyes = std::fs::read(fixture("qwen2-vl-gguf").join(EYES)).expect("eyes");
+    put(&folder, EYES, &eyes);
+    let message = refusal(folder.path());
+    for part in [EYES, "qwen2vl", "llama"] {
+        assert!(message.contains(part), "{message}");
+    }
+}
+
 /// Files of the first LLaVA have no picture token: it gets the id after the last, and no row.
 #[test]
 fn a_vocabulary_without_the_picture_token_gets_one() {

@@ -24,9 +24,12 @@ pub(crate) struct By<T> {
 /// What was found in one scene.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Apart {
-    /// Whether the right answer became wrong with the strongest part greyed; blind: any part.
+    /// Whether the right answer became wrong with the strongest part greyed; blind: cells in a
+    /// random order.
     pub flips: Vec<By<Option<f64>>>,
-    /// The same with a part greyed that is as large and shares least with Tier 0's.
+    /// The same with a square anywhere greyed that is as large.
+    pub flips_square: Vec<f64>,
+    /// The same with one that shares least with Tier 0's part.
     pub flips_beside: Vec<f64>,
     /// Insertion minus deletion; blind: a random order.
     pub gaps: Vec<By<Option<f64>>>,
@@ -116,26 +119,29 @@ fn cover(
         let Some(part) = part else { return Ok(Some(0.0)) };
         Ok(Some(f64::from(u8::from(case.flips(witness, &part)?))))
     };
+    let cells = tier0.as_ref().or(tier2.as_ref()).map(|map| map.cells.clone());
+    let shuffled = cells.map(|cells| {
+        let values = cells.iter().map(|_| random.unit() as f32).collect();
+        WordMap { cells, values }
+    });
     if let Some(map) = tier0 {
         let beside = case.random_part_beside(&case.strongest_part(map), random);
         apart.flips_beside.extend(flip(Some(beside))?);
     }
+    apart.flips_square.extend(flip(Some(case.random_part(random)))?);
     apart.flips.push(By {
         tier0: flip(tier0.as_ref().map(|map| case.strongest_part(map)))?,
         tier2: flip(tier2.as_ref().map(|map| case.strongest_part(map)))?,
-        blind: flip(Some(case.random_part(random)))?,
+        blind: shuffled
+            .as_ref()
+            .map(|map| flip(Some(case.strongest_part(map))))
+            .transpose()?
+            .flatten(),
     });
-    let Some(cells) = tier0.as_ref().or(tier2.as_ref()).map(|map| map.cells.clone()) else {
-        return Ok(());
-    };
-    if !with_curves {
-        return Ok(());
-    }
+    let Some(shuffled) = shuffled.filter(|_| with_curves) else { return Ok(()) };
     let mut gap = |map: Option<&WordMap>| -> Result<Option<f64>, Error> {
         map.map_or(Ok(Some(0.0)), |map| case.gap(witness, map).map(Some))
     };
-    let values = cells.iter().map(|_| random.unit() as f32).collect();
-    let shuffled = WordMap { cells, values };
     apart.gaps.push(By {
         tier0: gap(tier0.as_ref())?,
         tier2: gap(tier2.as_ref())?,

@@ -121,14 +121,16 @@ impl Figures {
             })
         };
         let random = flips(|by| by.blind);
-        let blind = ("random region", random.value().unwrap_or(0.0));
+        let blind = ("random cells", random.value().unwrap_or(0.0));
         self.put("flip_tier0", flips(|by| by.tier0).metric(blind, None));
         self.put("flip_tier2", flips(|by| by.tier2).metric(blind, None));
         self.put("flip_random", random.metric(("none", 0.0), None));
-        let beside = tally(Share, apart, |a, t| {
-            a.flips_beside.iter().for_each(|&flip| t.add(0, flip));
-        });
-        self.put("flip_beside", beside.metric(("none", 0.0), None));
+        let squares = |of: fn(&Apart) -> &Vec<f64>| {
+            let tallied = tally(Share, apart, |a, t| of(a).iter().for_each(|&flip| t.add(0, flip)));
+            tallied.metric(("none", 0.0), None)
+        };
+        self.put("flip_square", squares(|a| &a.flips_square));
+        self.put("flip_beside", squares(|a| &a.flips_beside));
         let gaps = |of: fn(&By<Option<f64>>) -> Option<f64>| {
             tally(Mean, apart, |a, t| {
                 a.gaps.iter().filter_map(of).for_each(|gap| t.add(0, gap));

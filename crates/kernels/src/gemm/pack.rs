@@ -9,7 +9,7 @@ use super::Mat;
 /// One tile line: 32 bf16, as 16 pairs (the earlier inner element in the low half).
 #[derive(Clone, Copy, Default)]
 #[repr(C, align(64))]
-pub(super) struct PackedLine(pub(super) [u32; 16]);
+pub(crate) struct PackedLine(pub(crate) [u32; 16]);
 
 /// Rounds to nearest even; NaN stays NaN.
 #[inline(always)]
@@ -66,7 +66,8 @@ pub(super) fn pack_columns(
     }
 }
 
-fn reserve(to: &mut Vec<PackedLine>, lines: usize) {
+/// Makes room; what is there stays.
+pub(crate) fn reserve(to: &mut Vec<PackedLine>, lines: usize) {
     if to.len() < lines {
         to.resize(lines, PackedLine::default());
     }

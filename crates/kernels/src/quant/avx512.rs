@@ -95,9 +95,10 @@ fn rows<C: Dots, const R: usize>(tile: &Tile<C::Activation>, sums: &mut [[f32; G
     for b in 0..n {
         // SAFETY: checked above: R rows of n blocks, and b is below n.
         unsafe {
-            let mut acc = [_mm512_setzero_si512(); R];
+            // Two sums in turns, so that a step need not wait for the one before.
+            let mut acc = [[_mm512_setzero_si512(); 2]; R];
             for (r, acc) in acc.iter_mut().enumerate() {
-                *acc = start(*tile.starts.get_unchecked(r * n + b));
+                acc[0] = start(*tile.starts.get_unchecked(r * n + b));
             }
             let block = tile.blocks.as_ptr().add(b * C::BLOCK_BYTES);
             if R == 1 {
@@ -109,12 +110,13 @@ fn rows<C: Dots, const R: usize>(tile: &Tile<C::Activation>, sums: &mut [[f32; G
                 for (i, weights) in weights.into_iter().enumerate() {
                     for (r, acc) in acc.iter_mut().enumerate() {
                         let x = x.add(r * row_steps + 2 * line + i).read_unaligned();
-                        *acc = C::dot(*acc, weights, _mm512_set1_epi32(x));
+                        acc[i] = C::dot(acc[i], weights, _mm512_set1_epi32(x));
                     }
                 }
             }
             let scales = scales(block);
             for (r, (total, acc)) in totals.iter_mut().zip(acc).enumerate() {
+                let acc = _mm512_add_epi32(acc[0], acc[1]);
                 *total = add_scaled(*total, acc, scales, *tile.scales.get_unchecked(r * n + b));
             }
         }

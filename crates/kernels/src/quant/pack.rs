@@ -54,6 +54,13 @@ impl<'a> Packed<'a> {
         (self.rows, self.cols)
     }
 
+    /// Block `at` of a group: scales and quants.
+    #[cfg(target_arch = "x86_64")]
+    pub(super) fn block(&self, group: usize, at: usize) -> &'a [u8] {
+        let size = self.format.block_bytes();
+        &self.bytes[(group * self.cols.div_ceil(BLOCK) + at) * size..][..size]
+    }
+
     /// The weights of one output, `out (cols)`.
     ///
     /// # Panics

@@ -11,9 +11,13 @@ use super::body::{Body, MAX_ROWS, Tile, bodies};
 use super::pack::{Format, Packed};
 use super::q4::Q4;
 use super::q8::Q8;
+#[cfg(target_arch = "x86_64")]
+use super::tiles::{self, LEAST_ROWS};
 use super::{BLOCK, Coding, GROUP};
 use crate::buffer::uninit;
-use crate::gemm::RawOut;
+#[cfg(target_arch = "x86_64")]
+use crate::gemm::{Mat, Start, bf16_columns};
+use crate::gemm::{Precision, RawOut};
 use crate::{parallel, pool};
 
 /// Bytes of rounded activations that a task goes over again and again: half the L2 cache.
@@ -22,6 +26,8 @@ const CHUNK_BYTES: usize = 256 * 1024;
 const TASKS: usize = 8;
 
 /// `out = x Wᵀ + b` for `x (M, K)`, `W (N, K)` and `b (N)`.
+///
+/// With [`Precision::Bf16`] many rows may be rounded to bf16, and the scaled weights with them.
 ///
 /// `widths` cuts the outputs into several matrices of one input, each dense `(M, width)` and
 /// one after the other in `out`; all but the last are multiples of [`GROUP`] and the sum is `N`.
@@ -33,7 +39,7 @@ pub fn product(
     (x, rows): (&[f32], usize),
     weights: Packed,
     bias: Option<&[f32]>,
-    widths: &[usize],
+    (widths, precision): (&[usize], Precision),
 ) {
     let (n, k) = weights.dims();
     assert_eq!(x.len(), rows * k, "activations do not fit the weights");
@@ -46,6 +52,12 @@ pub fn product(
         return;
     }
     let outputs = Outputs { out: RawOut { ptr: out.as_mut_ptr(), row_stride: 0 }, widths, bias };
+    #[cfg(target_arch = "x86_64")]
+    if precision == Precision::Bf16 && crate::level() == crate::Level::Amx && rows >= LEAST_ROWS {
+        return in_tiles(outputs, (x, rows), weights);
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = precision;
     match weights.format {
         Format::Q8_0 => {
             all_groups(outputs, &Rounded::<Q8>::new((x, rows), k, bodies().q8), weights)
@@ -85,6 +97,35 @@ impl Outputs<'_> {
         }
         Place { first, stride: 0, n: 0 }
     }
+}
+
+/// The same in tiles of bf16: each task takes some outputs of one of the matrices.
+#[cfg(target_arch = "x86_64")]
+fn in_tiles(outputs: Outputs, (x, rows): (&[f32], usize), weights: Packed) {
+    let (n, k) = weights.dims();
+    let step = n.div_ceil(pool::n_threads()).next_multiple_of(2 * GROUP);
+    let mut parts = Vec::new();
+    let (mut first, mut at) = (0, 0);
+    for &width in outputs.widths {
+        let columns = (0..width).step_by(step);
+        parts.extend(columns.map(|c| (first + c, step.min(width - c), at + c, width)));
+        (first, at) = (first + width, at + rows * width);
+    }
+    let (outputs, parts) = (&outputs, &parts);
+    pool::run(parts.len(), |task| {
+        let (first, n, at, row_stride) = parts[task];
+        let start = match outputs.bias {
+            Some(bias) => Start::Bias(&bias[first..first + n]),
+            None => Start::Zero,
+        };
+        let columns = tiles::Outputs { weights, first: first / GROUP };
+        // SAFETY: the matrices lie one after the other in the output, and each column of each is
+        // written by one task.
+        unsafe {
+            let out = RawOut { ptr: outputs.out.ptr.add(at), row_stride };
+            bf16_columns(out, Mat::new(x, rows, k), (&columns, n), start);
+        }
+    });
 }
 
 /// Scales and starts of some rows.

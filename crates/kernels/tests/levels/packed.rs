@@ -1,5 +1,6 @@
 //! Products with packed weights.
 
+use kernels::gemm::Precision;
 use kernels::quant::{self, Format, Packed};
 
 use super::{assert_close, same_at_every_level, values, wide};
@@ -19,11 +20,19 @@ const PRODUCTS: [(usize, usize, usize); 10] = [
 ];
 
 fn packed_product(format: Format, (m, n, k): (usize, usize, usize), widths: &[usize]) -> Vec<f32> {
+    product(format, (m, n, k), (widths, Precision::F32))
+}
+
+fn product(
+    format: Format,
+    (m, n, k): (usize, usize, usize),
+    (widths, precision): (&[usize], Precision),
+) -> Vec<f32> {
     let (x, w, bias) = (values(m * k, 1, 2.0), values(n * k, 2, 0.3), values(n, 3, 1.0));
     let bytes = quant::pack(format, &w, k);
     let packed = Packed::new(format, (n, k), &bytes).expect("a fitting length");
     let mut out = vec![f32::NAN; m * n];
-    quant::product(&mut out, (&x, m), packed, Some(&bias), widths);
+    quant::product(&mut out, (&x, m), packed, Some(&bias), (widths, precision));
     out
 }
 
@@ -43,6 +52,24 @@ fn products_with_packed_weights() {
                 *out += x.iter().zip(w).map(|(&x, &w)| f64::from(x) * f64::from(w)).sum::<f64>();
             }
             assert_close(&what, &found, &expected, tolerance);
+            // bf16 keeps 8 bits of activations and weights; few rows stay exact.
+            let found = product(format, (m, n, k), (&[n], Precision::Bf16));
+            assert_close(&what, &found, &expected, tolerance.max(1e-2));
+        }
+    }
+}
+
+#[test]
+fn matrices_of_one_input_are_the_parts_of_one_in_bf16_too() {
+    for format in [Format::Q8_0, Format::Q4_0] {
+        let (m, n, k) = (70, 117, 1600);
+        let all = product(format, (m, n, k), (&[n], Precision::Bf16));
+        let cut = product(format, (m, n, k), (&[48, 16, 53], Precision::Bf16));
+        for (first, from, width) in [(0, 0, 48), (48 * m, 48, 16), (64 * m, 64, 53)] {
+            for row in 0..m {
+                let part = &cut[first + row * width..][..width];
+                assert_eq!(part, &all[row * n + from..][..width], "{format:?}, row {row}");
+            }
         }
     }
 }
@@ -57,7 +84,8 @@ fn a_packed_row_gives_the_same_bits_alone_and_in_a_batch() {
         let packed = Packed::new(format, (n, k), &bytes).expect("it fits");
         for row in [0, 1, 33, 69] {
             let mut one = vec![0.0; n];
-            quant::product(&mut one, (&x[row * k..][..k], 1), packed, Some(&bias), &[n]);
+            let of = (&x[row * k..][..k], 1);
+            quant::product(&mut one, of, packed, Some(&bias), (&[n], Precision::F32));
             assert_eq!(one, all[row * n..][..n], "{format:?}, row {row}");
         }
         // The same outputs cut into three matrices.

@@ -15,8 +15,8 @@ use serde_json::Value;
 
 use crate::config::unsupported;
 use crate::error::Error;
-use crate::weights::gguf::{GgufFile, damaged};
-use tensors::GgufTensors;
+use crate::weights::gguf::{GgufFile, damaged, part_names};
+use tensors::{GgufTensors, VisionNames};
 
 /// A language model that this library has, by `general.architecture`.
 struct Architecture {
@@ -28,9 +28,11 @@ struct Architecture {
     interleaved: bool,
 }
 
-const ARCHITECTURES: [Architecture; 2] = [
+const ARCHITECTURES: [Architecture; 3] = [
     Architecture { name: "llama", model_type: "llama", interleaved: true },
     Architecture { name: "qwen2", model_type: "qwen2", interleaved: false },
+    // Without pictures its three rotary positions are one.
+    Architecture { name: "qwen2vl", model_type: "qwen2", interleaved: false },
 ];
 
 /// A way from vision features to embeddings, by `clip.projector_type`, and the family it is of.
@@ -38,30 +40,57 @@ struct Projector {
     name: &'static str,
     /// as `config.json` calls the family
     model_type: &'static str,
-    vision_encoder: &'static str,
+    /// the only architecture that it goes with, and what `config.json` calls that one's decoder
+    decoder: Option<(&'static str, &'static str)>,
+    image_token: &'static str,
+    vision: &'static VisionNames,
     /// name in the file → in the family
     layers: &'static [(&'static str, &'static str)],
     /// the tensor whose rows are the language model's width
     last: &'static str,
 }
 
-const PROJECTORS: [Projector; 2] = [
-    Projector {
-        name: "mlp",
-        model_type: "llava",
-        vision_encoder: "vision_tower.vision_model",
-        layers: &[
-            ("mm.0", "multi_modal_projector.linear_1"),
-            ("mm.2", "multi_modal_projector.linear_2"),
-        ],
-        last: "mm.2.weight",
-    },
+const LLAVA: Projector = Projector {
+    name: "mlp",
+    model_type: "llava",
+    decoder: None,
+    image_token: "<image>",
+    vision: &VisionNames { tower: "vision_tower.vision_model", ..tensors::CLIP },
+    layers: &[
+        ("mm.0", "multi_modal_projector.linear_1"),
+        ("mm.2", "multi_modal_projector.linear_2"),
+        ("model.image_newline", "model.image_newline"),
+    ],
+    last: "mm.2.weight",
+};
+
+const QWEN2_VL: Projector = Projector {
+    name: "qwen2vl_merger",
+    model_type: "qwen2_vl",
+    decoder: Some(("qwen2vl", "qwen2_vl_text")),
+    image_token: "<|image_pad|>",
+    vision: &tensors::QWEN2_VL,
+    layers: &[("mm.0", "visual.merger.mlp.0"), ("mm.2", "visual.merger.mlp.2")],
+    last: "mm.2.weight",
+};
+
+const PROJECTORS: [Projector; 4] = [
+    LLAVA,
     Projector {
         name: "idefics3",
         model_type: "idefics3",
-        vision_encoder: "model.vision_model",
+        vision: &VisionNames { tower: "model.vision_model", ..tensors::CLIP },
         layers: &[("mm.model.fc", "model.connector.modality_projection.proj")],
         last: "mm.model.fc.weight",
+        ..LLAVA
+    },
+    QWEN2_VL,
+    Projector {
+        name: "qwen2.5vl_merger",
+        model_type: "qwen2_5_vl",
+        decoder: Some(("qwen2vl", "qwen2_5_vl_text")),
+        vision: &tensors::QWEN2_5_VL,
+        ..QWEN2_VL
     },
 ];
 
@@ -90,7 +119,9 @@ fn is_mmproj(path: &Path) -> bool {
 fn files_in(folder: &Path) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
     let mut files: Vec<PathBuf> = entries.map(|entry| entry.path()).collect();
-    files.retain(|path| is_gguf(path) && path.is_file());
+    // Of a file in parts the first stands for all.
+    let is_first = |path: &Path| part_names(path).first().is_none_or(|first| first == path);
+    files.retain(|path| is_gguf(path) && path.is_file() && is_first(path));
     files.sort();
     files
 }
@@ -127,13 +158,6 @@ impl Gguf {
             let names = ARCHITECTURES.each_ref().map(|known| known.name).join(", ");
             unsupported("general.architecture", found, &names)
         })?;
-        match text.count("split.count")? {
-            Some(n) if n > 1 => {
-                let reason = format!("it is one of {n} parts");
-                return Err(refused(path, reason, "join them with llama-gguf-split --merge"));
-            }
-            _ => {}
-        }
         let vision = companion(&text, architecture)?;
         Ok(Gguf { text, architecture, vision })
     }
@@ -151,7 +175,7 @@ impl Gguf {
 
     pub(super) fn paths(&self) -> Vec<PathBuf> {
         let vision = self.vision.iter().map(|(file, _)| file);
-        [&self.text].into_iter().chain(vision).map(|file| file.path().to_path_buf()).collect()
+        [&self.text].into_iter().chain(vision).flat_map(|file| file.paths()).collect()
     }
 
     /// The file that says what `name` holds.
@@ -183,6 +207,18 @@ fn companion(
     for path in beside.iter().filter(|path| is_mmproj(path)) {
         let file = GgufFile::open(path)?;
         match projector(&file).and_then(|found| Ok((found, projected_width(&file, found)?))) {
+            Ok((projector, _))
+                if projector.decoder.is_some_and(|(n, _)| n != architecture.name) =>
+            {
+                let reason = format!(
+                    "{} was made for a decoder of kind {}, but {} is {}",
+                    file.name(),
+                    projector.decoder.map_or("", |(name, _)| name),
+                    text.name(),
+                    architecture.name
+                );
+                misfit = Some(refused(text.path(), reason, "put the mmproj file of this model"));
+            }
             Ok((projector, found)) if found == width => fitting.push((file, projector)),
             Ok((_, found)) => {
                 let reason = format!(

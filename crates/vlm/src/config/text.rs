@@ -27,8 +27,26 @@ pub enum RopeScaling {
         high_freq_factor: f64,
         original_max_position_embeddings: f64,
     },
+    /// Low frequencies divided, high ones kept, a ramp between, and every angle's cosine and sine
+    /// scaled (YaRN, arXiv 2309.00071).
+    Yarn(Yarn),
     /// Each frequency divided by its own factor, `(d/2)`: how a GGUF holds the result of Llama 3.1.
     Factors(Vec<f64>),
+}
+
+/// What YaRN is told.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Yarn {
+    pub factor: f64,
+    /// Of the cosines and sines.
+    pub attention_factor: f64,
+    /// Turns over the trained length above which a frequency is kept, and below which it is
+    /// divided.
+    pub beta_fast: f64,
+    pub beta_slow: f64,
+    pub original_max_position_embeddings: f64,
+    /// Whether the ramp begins and ends at whole frequencies.
+    pub truncate: bool,
 }
 
 /// Rotary positions in three dimensions: time, height, width (Qwen2-VL, section 2.1).
@@ -294,10 +312,32 @@ fn rope_scaling(fields: &Fields) -> Result<RopeScaling, Error> {
             original_max_position_embeddings: scaling
                 .required_f64("original_max_position_embeddings")?,
         }),
+        "yarn" => yarn(fields, &scaling).map(RopeScaling::Yarn),
         "factors" => Ok(RopeScaling::Factors(scaling.numbers("factors")?)),
         found => {
-            let supported = "default, mrope, linear, dynamic, llama3";
+            let supported = "default, mrope, linear, dynamic, llama3, yarn";
             Err(unsupported(&scaling.path("rope_type"), found, supported))
         }
     }
+}
+
+/// `_compute_yarn_parameters` of `modeling_rope_utils.py`.
+fn yarn(fields: &Fields, scaling: &Fields) -> Result<Yarn, Error> {
+    let factor = scaling.required_f64("factor")?;
+    let given = |key: &str| Ok::<_, Error>(scaling.opt_f64(key)?.filter(|&number| number != 0.0));
+    let scale = |mscale: f64| if factor <= 1.0 { 1.0 } else { 0.1 * mscale * factor.ln() + 1.0 };
+    let usual = match (given("mscale")?, given("mscale_all_dim")?) {
+        (Some(one), Some(all)) => scale(one) / scale(all),
+        _ => scale(1.0),
+    };
+    let longest = fields.f64("max_position_embeddings", 32_768.0)?;
+    Ok(Yarn {
+        factor,
+        attention_factor: scaling.opt_f64("attention_factor")?.unwrap_or(usual),
+        beta_fast: given("beta_fast")?.unwrap_or(32.0),
+        beta_slow: given("beta_slow")?.unwrap_or(1.0),
+        original_max_position_embeddings: given("original_max_position_embeddings")?
+            .unwrap_or(longest),
+        truncate: scaling.bool("truncate", true)?,
+    })
 }

@@ -339,14 +339,30 @@ impl<'a> Sentence<'a> {
         let place = thing.place.clone().map(|place| self.text(place));
         let claim = match noun.number.filter(|&n| n != 1) {
             Some(n) => {
-                let place = place.map_or_else(String::new, |place| format!(" {place}"));
-                let question =
-                    format!("How many {} are there{place}?", self.text(noun.core.clone()));
+                let question = how_many(&self.text(noun.core.clone()), place);
                 self.claim(ClaimKind::Count, bytes, verification(&question, &n.to_string()))
             }
-            None => self.claim(ClaimKind::Object, bytes, self.existence(noun, place)),
+            None => {
+                let probe = self.another(noun, place.clone(), out);
+                let probe = probe.unwrap_or_else(|| self.existence(noun, place));
+                self.claim(ClaimKind::Object, bytes, probe)
+            }
         };
         out.push(claim);
+    }
+
+    /// "a dog and a dog": whether there are as many as were said by now.
+    fn another(&self, noun: &Noun, place: Option<String>, said: &[Claim]) -> Option<String> {
+        let core = self.text(noun.core.clone());
+        let head = self.lower(noun.core.end - 1);
+        if noun.definite || !noun.certain || is_plural(head) || is_mass(head) {
+            return None;
+        }
+        let first = self.existence(noun, place.clone());
+        let question = how_many(&plural(&core), place);
+        let same = |claim: &&Claim| claim.probe == first || claim.probe.starts_with(&question);
+        let n = said.iter().filter(same).count();
+        (n > 0).then(|| verification(&question, &(n + 1).to_string()))
     }
 
     /// "Is there a red car at the top left?", "Are there dogs in the picture?"
@@ -455,6 +471,11 @@ struct Thing {
     end: usize,
     /// It names the picture or a part of it.
     no_thing: bool,
+}
+
+fn how_many(things: &str, place: Option<String>) -> String {
+    let place = place.map_or_else(String::new, |place| format!(" {place}"));
+    format!("How many {things} are there{place}?")
 }
 
 fn article(phrase: &str) -> &'static str {

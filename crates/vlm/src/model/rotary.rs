@@ -1,6 +1,6 @@
 //! Rotary position embedding: which angles each position gets.
 //!
-//! Frequencies are those of `modeling_rope_utils` (default, linear, dynamic, llama3), in f32 as
+//! Frequencies are those of `modeling_rope_utils` (default, linear, dynamic, llama3, yarn), in f32 as
 //! there; in three dimensions each turns by one of them (Qwen2-VL, section 2.1). It does not
 //! rotate anything; `nn::rope` does.
 //!
@@ -9,7 +9,7 @@
 use candle_core::{Device, Tensor};
 
 use super::Positions;
-use crate::config::{MultimodalRotary, RopeScaling, TextConfig};
+use crate::config::{MultimodalRotary, RopeScaling, TextConfig, Yarn};
 use crate::error::{Context, Error};
 
 /// The frequencies of a decoder.
@@ -21,6 +21,8 @@ pub(super) struct Rotary {
     head_dim: usize,
     /// factor and trained length of dynamic scaling
     dynamic: Option<(f64, usize)>,
+    /// of cosines and sines
+    scale: f32,
 }
 
 /// Cosines and sines, each `(B|1, T, d/2)`.
@@ -33,7 +35,7 @@ pub(super) struct Angles {
 impl Rotary {
     pub(super) fn new(config: &TextConfig) -> Self {
         let mut inv_freq = frequencies(config.rope_theta, config.head_dim);
-        let mut dynamic = None;
+        let (mut dynamic, mut scale) = (None, 1.0);
         match &config.rope_scaling {
             RopeScaling::Default => {}
             RopeScaling::Linear { factor } => {
@@ -43,6 +45,10 @@ impl Rotary {
                 dynamic = Some((*factor, config.max_position_embeddings));
             }
             RopeScaling::Llama3 { .. } => llama3(&mut inv_freq, &config.rope_scaling),
+            RopeScaling::Yarn(scaling) => {
+                scale = scaling.attention_factor as f32;
+                yarn(&mut inv_freq, scaling, config.rope_theta);
+            }
             RopeScaling::Factors(factors) => {
                 inv_freq.iter_mut().zip(factors).for_each(|(f, factor)| *f /= *factor as f32);
             }
@@ -52,7 +58,7 @@ impl Rotary {
             None => vec![0; inv_freq.len()],
             Some(multimodal) => dimensions(multimodal),
         };
-        Rotary { inv_freq, dimensions, theta, head_dim, dynamic }
+        Rotary { inv_freq, dimensions, theta, head_dim, dynamic, scale }
     }
 
     /// The angles of `n_tokens` tokens at `positions`.
@@ -79,7 +85,7 @@ impl Rotary {
             inv_freq.iter().zip(&self.dimensions).map(move |(f, &d)| position(d) * f)
         };
         let angles: Vec<f32> = (0..n).flat_map(turns).collect();
-        Angles::new(&angles, (batch, n_tokens, inv_freq.len()), device)
+        Angles::new((&angles, self.scale), (batch, n_tokens, inv_freq.len()), device)
     }
 
     /// Dynamic scaling: a larger base once the sequence is longer than the model was trained for.
@@ -95,9 +101,14 @@ impl Rotary {
 }
 
 impl Angles {
-    fn new(angles: &[f32], dims: (usize, usize, usize), device: &Device) -> Result<Self, Error> {
-        let cos: Vec<f32> = angles.iter().copied().map(f32::cos).collect();
-        let sin: Vec<f32> = angles.iter().copied().map(f32::sin).collect();
+    /// Cosines and sines, each times `scale`.
+    fn new(
+        (angles, scale): (&[f32], f32),
+        dims: (usize, usize, usize),
+        device: &Device,
+    ) -> Result<Self, Error> {
+        let cos: Vec<f32> = angles.iter().map(|angle| angle.cos() * scale).collect();
+        let sin: Vec<f32> = angles.iter().map(|angle| angle.sin() * scale).collect();
         Ok(Angles {
             cos: Tensor::from_vec(cos, dims, device).context("rotary cosines")?,
             sin: Tensor::from_vec(sin, dims, device).context("rotary sines")?,
@@ -115,7 +126,7 @@ impl Angles {
         let turn = |at: usize| inv_freq.iter().map(move |f| at as f32 * f);
         let turns = places.iter().flat_map(|&(row, col)| turn(row).chain(turn(col)));
         let angles: Vec<f32> = turns.collect();
-        Angles::new(&angles, (1, places.len(), head_dim / 2), device)
+        Angles::new((&angles, 1.0), (1, places.len(), head_dim / 2), device)
     }
 
     /// Those of `n` rows of `t` tokens from token `first` on, `(n, t, d/2)`.
@@ -168,6 +179,26 @@ fn llama3(inv_freq: &mut [f32], scaling: &RopeScaling) {
                 (trained / wavelength - low_freq_factor) / (high_freq_factor - low_freq_factor);
             *f = ((1.0 - smooth) * frequency / factor + smooth * frequency) as f32;
         }
+    }
+}
+
+/// YaRN: frequencies that turn less than `beta_slow` times over the trained length are divided by
+/// `factor`, those that turn more than `beta_fast` times kept, those between blended.
+fn yarn(inv_freq: &mut [f32], scaling: &Yarn, theta: f64) {
+    let d = 2.0 * inv_freq.len() as f64;
+    let trained = scaling.original_max_position_embeddings;
+    let dimension =
+        |turns: f64| d * (trained / (turns * std::f64::consts::TAU)).ln() / (2.0 * theta.ln());
+    let (mut low, mut high) = (dimension(scaling.beta_fast), dimension(scaling.beta_slow));
+    if scaling.truncate {
+        (low, high) = (low.floor(), high.ceil());
+    }
+    let (low, high) = (low.max(0.0), high.min(d - 1.0));
+    let width = if high == low { 0.001 } else { high - low };
+    for (i, f) in inv_freq.iter_mut().enumerate() {
+        let divided = ((i as f64 - low) / width).clamp(0.0, 1.0);
+        let frequency = f64::from(*f);
+        *f = (frequency / scaling.factor * divided + frequency * (1.0 - divided)) as f32;
     }
 }
 

@@ -1,4 +1,5 @@
 //! One GGUF file, mapped into memory: its metadata and its tensors, by their names in the file.
+//! A file that `llama-gguf-split` cut into parts is read as one.
 //!
 //! Follows `docs/gguf.md` of ggml, versions 2 and 3, little endian. A file may be cut short or
 //! lie: every count, length and offset is held against the bytes that are there before anything
@@ -27,6 +28,8 @@ pub(crate) struct GgufFile {
     memory: memmap2::Mmap,
     metadata: BTreeMap<String, Value>,
     tensors: BTreeMap<String, Entry>,
+    /// What follows the first of several parts.
+    parts: Vec<GgufFile>,
 }
 
 /// A value of the metadata; lists stay in the file until they are asked for.
@@ -48,22 +51,66 @@ struct Entry {
 }
 
 impl GgufFile {
-    /// Maps the file and reads where everything is.
+    /// Maps the file, with its other parts if it is one of several, and reads where everything is.
     ///
-    /// Errors: no GGUF file of a known version, cut short, or counts and offsets beyond its end.
-    #[allow(unsafe_code)]
+    /// Errors: no GGUF file of a known version, cut short, or counts and offsets beyond its end; a
+    /// part that is missing or of another file.
     pub(crate) fn open(path: &Path) -> Result<Self, Error> {
+        let names = part_names(path);
+        let mut file = GgufFile::open_alone(names.first().map_or(path, PathBuf::as_path))?;
+        let n_parts = file.count("split.count")?.unwrap_or(1);
+        if n_parts > 1 && names.len() != n_parts {
+            let reason = format!("it is one of {n_parts} parts, but its name does not say so");
+            let hint = "give it the name that it was made with, ending in -00001-of-0000N.gguf";
+            return Err(Error::Weights { path: file.path, reason, hint: hint.into() });
+        }
+        if n_parts <= 1 {
+            return Ok(file);
+        }
+        for (i, name) in names.iter().enumerate().skip(1) {
+            let part = GgufFile::open_alone(name)?;
+            if part.count("split.no")? != Some(i) || part.count("split.count")? != Some(n_parts) {
+                return Err(damaged(name, format!("it is not part {} of {n_parts}", i + 1)));
+            }
+            if let Some(twice) = part.tensor_names().find(|tensor| file.dims(tensor).is_some()) {
+                return Err(damaged(name, format!("tensor {twice} is in another part too")));
+            }
+            file.parts.push(part);
+        }
+        let (n, expected) = (file.tensor_names().count(), file.count("split.tensors.count")?);
+        match expected.filter(|&expected| expected != n) {
+            Some(expected) => {
+                Err(damaged(path, format!("its parts have {n} tensors, not {expected}")))
+            }
+            None => Ok(file),
+        }
+    }
+
+    #[allow(unsafe_code)]
+    fn open_alone(path: &Path) -> Result<Self, Error> {
         let file = std::fs::File::open(path).map_err(|e| Error::io(path, e))?;
         // SAFETY: the file is mapped read-only and never written by this program. A change by
         // another program while the model loads is outside what any reader of files can exclude.
         let memory = unsafe { memmap2::Mmap::map(&file) }.map_err(|e| Error::io(path, e))?;
-        let parsed = parse(&memory).map_err(|reason| damaged(path, reason))?;
-        let (metadata, tensors) = parsed;
-        Ok(GgufFile { path: path.to_path_buf(), memory, metadata, tensors })
+        let (metadata, tensors) = parse(&memory).map_err(|reason| damaged(path, reason))?;
+        Ok(GgufFile { path: path.to_path_buf(), memory, metadata, tensors, parts: Vec::new() })
     }
 
     pub(crate) fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Those of all its parts.
+    pub(crate) fn paths(&self) -> Vec<PathBuf> {
+        self.all_parts().map(|part| part.path.clone()).collect()
+    }
+
+    fn all_parts(&self) -> impl Iterator<Item = &GgufFile> {
+        std::iter::once(self).chain(&self.parts)
+    }
+
+    fn entry(&self, tensor: &str) -> Option<(&GgufFile, &Entry)> {
+        self.all_parts().find_map(|part| Some((part, part.tensors.get(tensor)?)))
     }
 
     /// The file's own name.
@@ -72,12 +119,12 @@ impl GgufFile {
     }
 
     pub(crate) fn tensor_names(&self) -> impl Iterator<Item = &str> {
-        self.tensors.keys().map(String::as_str)
+        self.all_parts().flat_map(|part| part.tensors.keys().map(String::as_str))
     }
 
     /// The slowest dimension first.
     pub(crate) fn dims(&self, tensor: &str) -> Option<&[usize]> {
-        self.tensors.get(tensor).map(|entry| entry.dims.as_slice())
+        self.entry(tensor).map(|(_, entry)| entry.dims.as_slice())
     }
 
     /// Reads one tensor as `dtype` on `device`, whatever the file holds it in.
@@ -90,7 +137,7 @@ impl GgufFile {
         device: &Device,
     ) -> Result<Tensor, Error> {
         let wrong = |reason: String| damaged(&self.path, format!("tensor {tensor}: {reason}"));
-        let entry = self.tensors.get(tensor).ok_or_else(|| wrong("is not there".into()))?;
+        let (part, entry) = self.entry(tensor).ok_or_else(|| wrong("is not there".into()))?;
         let kind = format(entry.kind).ok_or_else(|| Error::Unsupported {
             key: format!("the format of {tensor} in {}", self.path.display()),
             found: format!("ggml type {}", entry.kind),
@@ -98,7 +145,7 @@ impl GgufFile {
         })?;
         // `parse` made sure of the bytes and of their alignment.
         let size = byte_len(&entry.dims, kind).ok_or_else(|| wrong("is no whole rows".into()))?;
-        let bytes = &self.memory[entry.at..entry.at + size];
+        let bytes = &part.memory[entry.at..entry.at + size];
         let read = || {
             let storage = QStorage::from_data(Cow::Borrowed(bytes), &Device::Cpu, kind)?;
             let held = QTensor::new(storage, entry.dims.as_slice())?;
@@ -173,6 +220,21 @@ impl GgufFile {
         let message = || format!("is not {expected} in {}", self.path.display());
         read(value).map(Some).ok_or_else(|| Error::config(key, message()))
     }
+}
+
+/// The names of all parts of a file whose name says that it is one of several, as
+/// `model-00002-of-00003.gguf`; else none.
+pub(crate) fn part_names(path: &Path) -> Vec<PathBuf> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let parsed = || {
+        let (before, n) = name.strip_suffix(".gguf")?.rsplit_once("-of-")?;
+        let (stem, number) = before.rsplit_once('-')?;
+        let is_number = |text: &str| text.len() == 5 && text.bytes().all(|b| b.is_ascii_digit());
+        let n: usize = n.parse().ok().filter(|_| is_number(n) && is_number(number))?;
+        let part = |i: usize| path.with_file_name(format!("{stem}-{i:05}-of-{n:05}.gguf"));
+        Some((1..=n).map(part).collect())
+    };
+    parsed().unwrap_or_default()
 }
 
 /// What is wrong with a GGUF file.

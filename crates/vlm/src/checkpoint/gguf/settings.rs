@@ -22,16 +22,27 @@ pub(super) const ROPE_FREQS: &str = "rope_freqs.weight";
 
 /// `config.json`.
 pub(super) fn config(gguf: &Gguf) -> Result<Value, Error> {
-    let text = text_config(gguf)?;
+    let mut text = text_config(gguf)?;
     let Some((file, projector)) = &gguf.vision else { return Ok(text) };
+    if let Some((arch, decoder)) = projector.decoder {
+        text["model_type"] = json!(decoder);
+        let sections = gguf.text.numbers(&format!("{arch}.rope.dimension_sections"))?;
+        let sections = sections.unwrap_or_default().into_iter().take(3).map(|n| n as u64);
+        text["rope_scaling"] = json!({ "mrope_section": sections.collect::<Vec<_>>() });
+    }
     let mut config = json!({
-        "model_type": projector.model_type,
+        "model_type": if is_tiled(file)? { "llava_next" } else { projector.model_type },
         "image_token_id": vocabulary::image_token(gguf)?.0,
         "eos_token_id": text["eos_token_id"],
+        "tie_word_embeddings": text["tie_word_embeddings"],
+        "vision_config": match projector.decoder {
+            Some(_) => qwen_vision_config(file, &text["hidden_size"])?,
+            None => vision_config(file, projector.name)?,
+        },
         "text_config": text,
-        "vision_config": vision_config(file, projector.name)?,
     });
     match projector.name {
+        _ if projector.decoder.is_some() => {}
         "idefics3" => {
             let scale_factor = file.count("clip.vision.projector.scale_factor")?;
             config["scale_factor"] = json!(scale_factor.unwrap_or(2));
@@ -43,6 +54,9 @@ pub(super) fn config(gguf: &Gguf) -> Result<Value, Error> {
             let layers = layers.map(|l| l.into_iter().map(|l| l as i64).collect::<Vec<_>>());
             let last = required(file, "clip.vision.block_count", MAX_LAYERS)?;
             config["vision_feature_layer"] = json!(layers.unwrap_or_else(|| vec![last as i64]));
+            if is_tiled(file)? {
+                config["image_grid_pinpoints"] = json!(pinpoints(file)?);
+            }
         }
     }
     Ok(config)
@@ -63,18 +77,47 @@ pub(super) fn preprocessor(gguf: &Gguf) -> Result<Option<Value>, Error> {
                 "do_image_splitting": longest > side,
             })
         }
+        _ if projector.decoder.is_some() => json!({
+            "image_processor_type": "Qwen2VLImageProcessor",
+            "patch_size": required(file, "clip.vision.patch_size", MAX_IMAGE_SIZE)?,
+            "merge_size": MERGE,
+        }),
         _ => json!({
             "image_processor_type": "CLIPImageProcessor",
             "size": { "shortest_edge": side },
             "crop_size": { "height": side, "width": side },
         }),
     };
+    if is_tiled(file)? {
+        settings["image_processor_type"] = json!("LlavaNextImageProcessor");
+        settings["image_grid_pinpoints"] = json!(pinpoints(file)?);
+    }
     for key in ["image_mean", "image_std"] {
         if let Some(values) = file.numbers(&format!("clip.vision.{key}"))? {
             settings[key] = json!(values);
         }
     }
     Ok(Some(settings))
+}
+
+/// Whether pictures are cut into tiles, as LLaVA-NeXT does it.
+fn is_tiled(file: &GgufFile) -> Result<bool, Error> {
+    let key = "clip.vision.mm_patch_merge_type";
+    match file.text(key)? {
+        None | Some("flat") => Ok(false),
+        Some("spatial_unpad") => Ok(true),
+        Some(found) => Err(unsupported(key, found, "flat, spatial_unpad")),
+    }
+}
+
+/// Sizes that the tiles of a picture may cover together.
+fn pinpoints(file: &GgufFile) -> Result<Vec<[u64; 2]>, Error> {
+    let key = "clip.vision.image_grid_pinpoints";
+    let sides = file.numbers(key)?.unwrap_or_default();
+    match sides.as_slice() {
+        [] => Err(Error::config(key, format!("is missing in {}", file.path().display()))),
+        sides => Ok(sides.chunks_exact(2).map(|pair| [pair[0] as u64, pair[1] as u64]).collect()),
+    }
 }
 
 /// The decoder's part, which is all of a text-only model's `config.json`.
@@ -139,7 +182,14 @@ fn rope_scaling(gguf: &Gguf, key: &str) -> Result<Value, Error> {
             let factor = file.number(&format!("{key}.factor"))?;
             Ok(json!({ "rope_type": "linear", "factor": factor.unwrap_or(1.0) }))
         }
-        Some(found) => Err(unsupported(&format!("{key}.type"), found, "none, linear")),
+        // llama.cpp keeps the same defaults as transformers for the rest.
+        Some("yarn") => Ok(json!({
+            "rope_type": "yarn",
+            "factor": file.number(&format!("{key}.factor"))?.unwrap_or(1.0),
+            "original_max_position_embeddings":
+                file.number(&format!("{key}.original_context_length"))?,
+        })),
+        Some(found) => Err(unsupported(&format!("{key}.type"), found, "none, linear, yarn")),
     }
 }
 
@@ -153,10 +203,6 @@ fn vision_config(file: &GgufFile, projector: &str) -> Result<Value, Error> {
         (_, true, _) => "gelu",
         (_, false, _) => "quick_gelu",
     };
-    let merge = "clip.vision.mm_patch_merge_type";
-    if let Some(found) = file.text(merge)?.filter(|&found| found != "flat") {
-        return Err(unsupported(merge, found, "flat"));
-    }
     if projector == "mlp" && file.dims("v.class_embd").is_none() {
         let found = "one without a class token (SigLIP)";
         return Err(unsupported("the tower before clip.projector_type mlp", found, "CLIP"));
@@ -176,6 +222,40 @@ fn vision_config(file: &GgufFile, projector: &str) -> Result<Value, Error> {
         config.insert("layer_norm_eps".into(), json!(eps));
     }
     Ok(Value::Object(config))
+}
+
+/// Patches along a side that llama.cpp's Qwen2-VL merges into a token.
+const MERGE: usize = 2;
+/// Pixels along a side of a window of llama.cpp's Qwen2.5-VL.
+const WINDOW: usize = 112;
+
+/// `vision_config` of Qwen2-VL and Qwen2.5-VL; `hidden_size`: the decoder's.
+fn qwen_vision_config(file: &GgufFile, hidden_size: &Value) -> Result<Value, Error> {
+    let size = |name: &str| required(file, &format!("clip.vision.{name}"), MAX_SIZE);
+    let (width, depth) = (size("embedding_length")?, size("block_count")?.min(MAX_LAYERS));
+    let heads = required(file, "clip.vision.attention.head_count", MAX_HEADS)?;
+    let mut config = json!({
+        "depth": depth,
+        "num_heads": heads,
+        "patch_size": required(file, "clip.vision.patch_size", MAX_IMAGE_SIZE)?,
+        "spatial_merge_size": MERGE,
+    });
+    // Every n-th layer looks at the whole picture; Qwen2-VL's all do and say nothing.
+    let Some(every) = file.count("clip.vision.n_wa_pattern")?.filter(|&n| n > 0) else {
+        // The converter writes the decoder's width as that of the feed-forward layer.
+        let rows = file.dims("v.blk.0.ffn_up.weight").and_then(|dims| dims.first().copied());
+        config["embed_dim"] = json!(width);
+        config["hidden_size"] = hidden_size.clone();
+        config["mlp_ratio"] = json!(rows.unwrap_or(4 * width) as f64 / width as f64);
+        return Ok(config);
+    };
+    config["hidden_size"] = json!(width);
+    config["out_hidden_size"] = hidden_size.clone();
+    config["intermediate_size"] = json!(size("feed_forward_length")?);
+    config["window_size"] = json!(WINDOW);
+    config["fullatt_block_indexes"] =
+        json!((0..depth).filter(|i| (i + 1).is_multiple_of(every)).collect::<Vec<_>>());
+    Ok(config)
 }
 
 /// A count that the file must state, from 1 to `most`.

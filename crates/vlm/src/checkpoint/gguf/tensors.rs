@@ -26,8 +26,29 @@ enum Source {
         /// Rows are in llama.cpp's rotary order, for this many heads.
         interleaved: Option<usize>,
     },
+    /// Several tensors of the file that are one.
+    Parts { file: usize, names: Vec<String>, along: Along },
     /// A norm's parameter that the file leaves out because its result is never used.
     Unused { value: f32, size: usize },
+}
+
+/// How parts become one tensor.
+#[derive(Clone, Copy)]
+enum Along {
+    /// One after another.
+    Rows,
+    /// Each is a moment of a video's patch, `(C, 3, P, P)` of `(C, 3, 2, P, P)`.
+    Time,
+}
+
+/// What a vision tower's tensors are called: in the file → in transformers. Several of the file
+/// with the same name are one, their rows in the order here.
+pub(super) struct VisionNames {
+    pub tower: &'static str,
+    /// around the number of a block
+    pub blocks: &'static str,
+    pub in_block: &'static [(&'static str, &'static str)],
+    pub around: &'static [(&'static str, &'static str)],
 }
 
 /// Layers of a decoder block: name in the file → in transformers.
@@ -50,26 +71,58 @@ const DECODER: [(&str, &str); 3] = [
     ("output", "lm_head"),
 ];
 
-/// Layers of a vision block.
-const VISION_LAYERS: [(&str, &str); 8] = [
-    ("attn_q", "self_attn.q_proj"),
-    ("attn_k", "self_attn.k_proj"),
-    ("attn_v", "self_attn.v_proj"),
-    ("attn_out", "self_attn.out_proj"),
-    ("ln1", "layer_norm1"),
-    ("ln2", "layer_norm2"),
-    ("ffn_up", "mlp.fc1"),
-    ("ffn_down", "mlp.fc2"),
-];
+pub(super) const CLIP: VisionNames = VisionNames {
+    tower: "",
+    blocks: "encoder.layers",
+    in_block: &[
+        ("attn_q", "self_attn.q_proj"),
+        ("attn_k", "self_attn.k_proj"),
+        ("attn_v", "self_attn.v_proj"),
+        ("attn_out", "self_attn.out_proj"),
+        ("ln1", "layer_norm1"),
+        ("ln2", "layer_norm2"),
+        ("ffn_up", "mlp.fc1"),
+        ("ffn_down", "mlp.fc2"),
+    ],
+    around: &[
+        ("v.class_embd", "embeddings.class_embedding"),
+        ("v.patch_embd", "embeddings.patch_embedding"),
+        ("v.position_embd", "embeddings.position_embedding"),
+        ("v.pre_ln", "pre_layrnorm"),
+        ("v.post_ln", "post_layernorm"),
+    ],
+};
 
-/// Around the vision blocks.
-const VISION: [(&str, &str); 5] = [
-    ("v.class_embd", "embeddings.class_embedding"),
-    ("v.patch_embd", "embeddings.patch_embedding"),
-    ("v.position_embd", "embeddings.position_embedding"),
-    ("v.pre_ln", "pre_layrnorm"),
-    ("v.post_ln", "post_layernorm"),
-];
+pub(super) const QWEN2_VL: VisionNames = VisionNames {
+    tower: "visual",
+    blocks: "blocks",
+    in_block: &[
+        ("attn_q", "attn.qkv"),
+        ("attn_k", "attn.qkv"),
+        ("attn_v", "attn.qkv"),
+        ("attn_out", "attn.proj"),
+        ("ln1", "norm1"),
+        ("ln2", "norm2"),
+        ("ffn_up", "mlp.fc1"),
+        ("ffn_down", "mlp.fc2"),
+    ],
+    around: &[("v.patch_embd", "patch_embed.proj"), ("v.post_ln", "merger.ln_q")],
+};
+
+pub(super) const QWEN2_5_VL: VisionNames = VisionNames {
+    in_block: &[
+        ("attn_q", "attn.qkv"),
+        ("attn_k", "attn.qkv"),
+        ("attn_v", "attn.qkv"),
+        ("attn_out", "attn.proj"),
+        ("ln1", "norm1"),
+        ("ln2", "norm2"),
+        ("ffn_gate", "mlp.gate_proj"),
+        ("ffn_up", "mlp.up_proj"),
+        ("ffn_down", "mlp.down_proj"),
+    ],
+    ..QWEN2_VL
+};
 
 impl GgufTensors {
     pub(super) fn new(gguf: &Gguf) -> Result<Self, Error> {
@@ -89,16 +142,11 @@ impl GgufTensors {
         }
         if let Some((file, projector)) = &gguf.vision {
             files.push(file.clone());
-            let swapped = is_swapped(file)?;
-            for name in file.tensor_names() {
-                let ours = vision_name(name, projector, swapped);
-                let stored = Source::Stored { file: 1, name: name.to_string(), interleaved: None };
-                tensors.insert(ours.unwrap_or_else(|| name.to_string()), stored);
-            }
+            tensors.extend(vision_tensors(file, projector)?);
             if projector.name == "mlp" {
                 let size = file.count("clip.vision.embedding_length")?.unwrap_or(0);
                 for (part, value) in [("weight", 1.0), ("bias", 0.0)] {
-                    let name = format!("{}.post_layernorm.{part}", projector.vision_encoder);
+                    let name = format!("{}.post_layernorm.{part}", projector.vision.tower);
                     tensors.entry(name).or_insert(Source::Unused { value, size });
                 }
             }
@@ -121,6 +169,10 @@ impl TensorFiles for GgufTensors {
             Some(Source::Stored { file, name, .. }) => {
                 self.files[*file].dims(name).map(<[usize]>::to_vec)
             }
+            Some(Source::Parts { file, names, along }) => {
+                let parts = names.iter().map(|name| self.files[*file].dims(name));
+                joined_dims(&parts.collect::<Option<Vec<_>>>().unwrap_or_default(), *along)
+            }
             Some(Source::Unused { size, .. }) => Some(vec![*size]),
             None => None,
         };
@@ -136,6 +188,14 @@ impl TensorFiles for GgufTensors {
                     None => Ok(tensor),
                 }
             }
+            Some(Source::Parts { file, names, along }) => {
+                let parts = names.iter().map(|name| self.files[*file].load(name, dtype, device));
+                let parts = parts.collect::<Result<Vec<_>, _>>()?;
+                Ok(match along {
+                    Along::Rows => Tensor::cat(&parts, 0)?,
+                    Along::Time => Tensor::stack(&parts, 2)?.contiguous()?,
+                })
+            }
             Some(Source::Unused { value, size }) => {
                 Ok(Tensor::full(*value, *size, device)?.to_dtype(dtype)?)
             }
@@ -144,7 +204,7 @@ impl TensorFiles for GgufTensors {
     }
 
     fn paths(&self) -> Vec<PathBuf> {
-        self.files.iter().map(|file| file.path().to_path_buf()).collect()
+        self.files.iter().flat_map(|file| file.paths()).collect()
     }
 }
 
@@ -169,24 +229,75 @@ fn decoder_name(name: &str) -> Option<String> {
     Some(format!("{}.{end}", find(&DECODER, part)?))
 }
 
-fn vision_name(name: &str, projector: &Projector, swapped: bool) -> Option<String> {
-    let tower = projector.vision_encoder;
+/// The tensors of a vision file, the second of a model's two.
+fn vision_tensors(
+    file: &GgufFile,
+    projector: &Projector,
+) -> Result<BTreeMap<String, Source>, Error> {
+    let swapped = is_swapped(file)?;
+    let mut found: BTreeMap<String, Vec<(usize, String)>> = BTreeMap::new();
+    for name in file.tensor_names() {
+        let ours = vision_name(name, projector, swapped);
+        let (ours, place) = ours.unwrap_or_else(|| (name.to_string(), 0));
+        found.entry(ours).or_default().push((place, name.to_string()));
+    }
+    let source = |(ours, mut names): (String, Vec<(usize, String)>)| {
+        names.sort();
+        let along = match ours.contains("patch_embed") {
+            true => Along::Time,
+            false => Along::Rows,
+        };
+        let mut names: Vec<String> = names.into_iter().map(|(_, name)| name).collect();
+        let source = match names.len() {
+            1 => Source::Stored { file: 1, name: names.remove(0), interleaved: None },
+            _ => Source::Parts { file: 1, names, along },
+        };
+        (ours, source)
+    };
+    Ok(found.into_iter().map(source).collect())
+}
+
+/// The name in transformers, and the place among tensors that share it.
+fn vision_name(name: &str, projector: &Projector, swapped: bool) -> Option<(String, usize)> {
+    let VisionNames { tower, blocks, in_block: layers, around } = projector.vision;
     if let Some((layer, part, end)) = name.strip_prefix("v.blk.").and_then(in_block) {
         let part = match part {
             "ffn_up" if swapped => "ffn_down",
             "ffn_down" if swapped => "ffn_up",
             part => part,
         };
-        let ours = find(&VISION_LAYERS, part)?;
-        return Some(format!("{tower}.encoder.layers.{layer}.{ours}.{end}"));
+        let place = layers.iter().position(|(theirs, _)| *theirs == part)?;
+        return Some((format!("{tower}.{blocks}.{layer}.{}.{end}", layers[place].1), place));
     }
-    if let Some(ours) = find(&VISION, name) {
-        return Some(format!("{tower}.{ours}")); // a parameter that is not a layer's
+    if let Some(ours) = find(around, name) {
+        return Some((format!("{tower}.{ours}"), 0)); // a parameter that is not a layer's
     }
+    if let Some(ours) = find(projector.layers, name) {
+        return Some((ours.to_string(), 0));
+    }
+    // The patch of the second moment: "v.patch_embd.weight.1".
+    let (name, place) = name.strip_suffix(".1").map_or((name, 0), |name| (name, 1));
     let (part, end) = name.rsplit_once('.')?;
-    match find(&VISION, part) {
-        Some(ours) => Some(format!("{tower}.{ours}.{end}")),
-        None => Some(format!("{}.{end}", find(projector.layers, part)?)),
+    match find(around, part) {
+        Some(ours) => Some((format!("{tower}.{ours}.{end}"), place)),
+        None => Some((format!("{}.{end}", find(projector.layers, part)?), place)),
+    }
+}
+
+/// The dimensions of parts that are one; `None` where they are not alike.
+fn joined_dims(parts: &[&[usize]], along: Along) -> Option<Vec<usize>> {
+    let mut dims = parts.first()?.to_vec();
+    match along {
+        Along::Rows => {
+            let is_alike = parts.iter().all(|part| part.get(1..) == dims.get(1..));
+            *dims.first_mut()? = parts.iter().map(|part| part[0]).sum();
+            is_alike.then_some(dims)
+        }
+        Along::Time => {
+            let is_alike = dims.len() == 4 && parts.iter().all(|part| **part == *dims);
+            dims.insert(2.min(dims.len()), parts.len());
+            is_alike.then_some(dims)
+        }
     }
 }
 

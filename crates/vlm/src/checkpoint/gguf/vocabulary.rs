@@ -18,8 +18,6 @@ const CONTROL: f64 = 3.0;
 const USER_DEFINED: f64 = 4.0;
 /// Pieces of more characters are words of no language; they would take long to split.
 const MAX_PIECE: usize = 256;
-/// The picture's placeholder in every family that GGUF files are read of.
-const IMAGE_TOKEN: &str = "<image>";
 
 /// Every token in the order of ids.
 pub(super) fn tokens(gguf: &Gguf) -> Result<Vec<String>, Error> {
@@ -32,10 +30,15 @@ pub(super) fn tokens(gguf: &Gguf) -> Result<Vec<String>, Error> {
 /// after the last: no row of the embedding belongs to it.
 pub(super) fn image_token(gguf: &Gguf) -> Result<(usize, bool), Error> {
     let tokens = tokens(gguf)?;
-    match tokens.iter().position(|token| token == IMAGE_TOKEN) {
+    match tokens.iter().position(|token| token == placeholder(gguf)) {
         Some(id) => Ok((id, true)),
         None => Ok((tokens.len(), false)),
     }
+}
+
+/// The picture's placeholder.
+fn placeholder(gguf: &Gguf) -> &'static str {
+    gguf.vision.as_ref().map_or("<image>", |(_, projector)| projector.image_token)
 }
 
 /// `tokenizer_config.json`: special tokens by name, and the chat template.
@@ -92,7 +95,7 @@ pub(super) fn tokenizer(gguf: &Gguf) -> Result<Value, Error> {
     if gguf.vision.is_some()
         && let (id, false) = image_token(gguf)?
     {
-        added.push(added_token(id, IMAGE_TOKEN, true));
+        added.push(added_token(id, placeholder(gguf), true));
     }
     tokenizer["version"] = json!("1.0");
     tokenizer["added_tokens"] = json!(added);

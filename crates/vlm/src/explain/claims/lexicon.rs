@@ -36,7 +36,7 @@ pub(super) fn is_colour(word: &str) -> bool {
 pub(super) fn is_adjective(word: &str) -> bool {
     const ALL: &str = "\
          small large big little tiny tall short long wide old young new dark light bright \
-         round square wooden empty full open closed clear cloudy happy sad beautiful colorful \
+         round wooden empty full open closed clear cloudy happy sad beautiful colorful \
          colourful visible striped plain simple blurry sunny dirty clean wet dry heavy bare \
          ready busy calm quiet cute soft thick thin flat";
     is_colour(word) || holds(ALL, word)
@@ -144,6 +144,32 @@ pub(super) fn is_plural(noun: &str) -> bool {
          circus";
     holds(MORE, noun)
         || (noun.ends_with('s') && !noun.ends_with("ss") && noun.len() > 2 && !holds(LESS, noun))
+}
+
+/// The plural of a phrase that ends with a singular noun.
+pub(super) fn plural(phrase: &str) -> String {
+    const IRREGULAR: &[(&str, &str)] = &[
+        ("person", "people"),
+        ("man", "men"),
+        ("child", "children"),
+        ("foot", "feet"),
+        ("tooth", "teeth"),
+        ("mouse", "mice"),
+        ("goose", "geese"),
+        ("fish", "fish"),
+        ("sheep", "sheep"),
+        ("leaf", "leaves"),
+        ("knife", "knives"),
+    ];
+    let ends = |end: &&str| phrase.ends_with(end);
+    let irregular = IRREGULAR
+        .iter()
+        .find_map(|(one, more)| phrase.strip_suffix(one).map(|before| format!("{before}{more}")));
+    irregular.unwrap_or_else(|| match phrase.strip_suffix('y') {
+        Some(before) if !before.ends_with(['a', 'e', 'o', 'u']) => format!("{before}ies"),
+        _ if ["s", "x", "ch", "sh"].iter().any(|end| ends(end)) => format!("{phrase}es"),
+        _ => format!("{phrase}s"),
+    })
 }
 
 /// Whether a noun takes no article.

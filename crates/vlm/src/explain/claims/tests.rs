@@ -48,6 +48,25 @@ const DESCRIPTIONS: &[(&str, &[&str])] = &[
         ],
     ),
     ("dog", &["Is there a dog in the picture?"]),
+    (
+        "A red square, a whale, a whale and a whale.",
+        &[
+            "Is there a red square in the picture?",
+            "Is there a whale in the picture?",
+            "How many whales are there? 2. Is that right?",
+            "How many whales are there? 3. Is that right?",
+        ],
+    ),
+    (
+        "A bus at the top, a bus at the top and a bus on the left. The bus is red.",
+        &[
+            "Is there a bus at the top?",
+            "How many buses are there at the top? 2. Is that right?",
+            "Is there a bus on the left?",
+            "Is there a bus in the picture?",
+            "Is the bus red?",
+        ],
+    ),
     ("Three apples", &["How many apples are there? 3. Is that right?"]),
     (
         "- a red car\n- two large dogs\n- building",

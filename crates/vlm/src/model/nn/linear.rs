@@ -34,7 +34,9 @@ impl Linear {
         }
         let (x, mut dims) = as_rows(x, n_in)?;
         let y = match &self.weight {
-            Weight::Packed(packed) => packed.product(&x, self.bias.as_ref(), &[n_out])?.remove(0),
+            Weight::Packed(packed) => {
+                packed.product(&x, self.bias.as_ref(), (&[n_out], self.compute))?.remove(0)
+            }
             Weight::Dense(weight) => {
                 let y = x.matmul(&weight.t()?)?;
                 self.bias.as_ref().map_or(Ok(y.clone()), |bias| y.broadcast_add(bias))?
@@ -89,7 +91,7 @@ impl<const N: usize> Projections<N> {
                 let (rows, dims) = as_rows(x, all.weight.dims2()?.1)?;
                 let parts = match &all.weight {
                     Weight::Packed(packed) if widths.iter().all(|n| n.is_multiple_of(GROUP)) => {
-                        packed.product(&rows, all.bias.as_ref(), widths)?
+                        packed.product(&rows, all.bias.as_ref(), (widths, all.compute))?
                     }
                     _ => columns(&all.forward(&rows)?, widths)?,
                 };

@@ -10,6 +10,7 @@ use kernels::gemm::{Mat, Out, Precision, Start, gemm};
 use kernels::quant::{Format, Packed};
 use kernels::uninit;
 
+use super::Compute;
 use super::fused::{elements, shaped_like, with_elements};
 
 /// `(out, in)`
@@ -97,12 +98,13 @@ impl PackedWeight {
         &self,
         x: &Tensor,
         bias: Option<&Tensor>,
-        widths: &[usize],
+        (widths, compute): (&[usize], Compute),
     ) -> Result<Vec<Tensor>> {
         let rows = x.dim(0)?;
         let (weight, widths) = (self.clone(), widths.to_vec());
         let bias = bias.map(|bias| bias.flatten_all()).transpose()?;
-        let all = x.apply_op1(Product { weight, bias, widths: widths.clone() })?; // (rows · out)
+        let product = Product { weight, bias, widths: widths.clone(), compute };
+        let all = x.apply_op1(product)?; // (rows · out)
         let mut first = 0;
         let parts = widths.into_iter().map(|width| {
             let part = all.narrow(0, first, rows * width)?.reshape((rows, width));
@@ -130,6 +132,7 @@ struct Product {
     weight: PackedWeight,
     bias: Option<Tensor>,
     widths: Vec<usize>,
+    compute: Compute,
 }
 
 impl CustomOp1 for Product {
@@ -142,7 +145,8 @@ impl CustomOp1 for Product {
         let packed = self.weight.view()?;
         let mut out = uninit(rows * self.weight.rows);
         let mut run = |bias: Option<&[f32]>| {
-            kernels::quant::product(&mut out, (x, rows), packed, bias, &self.widths);
+            let how = (self.widths.as_slice(), self.compute.precision());
+            kernels::quant::product(&mut out, (x, rows), packed, bias, how);
         };
         match &self.bias {
             Some(bias) => with_elements(bias, |bias| run(Some(bias)))?,
