@@ -95,7 +95,10 @@ fn a_map_gives_absolute_probabilities_and_words_without_a_region() {
     calibration.map = Some(MapWeights { logistic, score: None, threshold: 0.0 });
     let weights = WORD_FEATURES.map(|name| if name == "logprob" { 1.0 } else { 0.0 }).to_vec();
     let logistic = Logistic { weights, bias: 2.0 };
-    let detector = Detector { logistic, curve: None, seen_from: 0.9, unsupported_below: 0.3 };
+    let (seen_from, unsupported_below, thing_unsupported_below) = (0.9, 0.3, 0.0);
+    let curve = None;
+    let detector =
+        Detector { logistic, curve, seen_from, unsupported_below, thing_unsupported_below };
     calibration.seen = Some(detector);
     let messages = [Message::user(1, "What is in the picture?")];
     let given = ((&model.vlm, &model.processor), (&messages[..], std::slice::from_ref(&image)));

@@ -16,7 +16,7 @@ use std::ops::Range;
 pub(crate) struct Named {
     /// Position in [`classes`].
     pub class: usize,
-    /// How many: 1 unless a number stands before it.
+    /// How many; without a number before it 1, and 2 in the plural.
     pub number: usize,
     /// Bytes of the class's name in the answer.
     pub bytes: Range<usize>,
@@ -34,7 +34,10 @@ pub(crate) fn named(answer: &str) -> Vec<Named> {
         last_end = bytes.end;
         let before = words.iter().filter(|word| since.start <= word.start && word.end <= since.end);
         let said = number(&lower, &before.cloned().collect::<Vec<_>>());
-        let (number, number_bytes) = said.map_or((1, None), |(n, at)| (n, Some(at)));
+        // "Dogs" are two at least.
+        let name = &lower[bytes.clone()];
+        let usual = if name == classes()[class].name { 1 } else { 2 };
+        let (number, number_bytes) = said.map_or((usual, None), |(n, at)| (n, Some(at)));
         (number > 0).then_some(Named { class, number, bytes, number_bytes })
     };
     class_names(&lower).into_iter().filter_map(count).collect()
@@ -83,6 +86,7 @@ mod tests {
             ("3 blue balloons", &[("balloon", 3)]),
             ("Two dogs, bread", &[("dog", 2), ("bread", 1)]),
             ("An orange ball in the middle.", &[("ball", 1)]),
+            ("Dogs and glasses.", &[("dog", 2), ("glasses", 1)]),
             ("There is no dog.", &[]),
             ("Firetruck, carpet", &[]),
             ("", &[]),

@@ -73,7 +73,8 @@ def qwen_vl(family, tied=False, min_pixels=256, max_pixels=1280, vision={}, **de
     text = text_config(None, len(tok), **text | decoder)
     text.pop("model_type")  # else it would be the whole model's
     config = config_class(
-        text_config=text, vision_config=VISION | VISIONS[family] | vision, tie_word_embeddings=tied, **ids)
+        text_config=text, vision_config=VISION | VISIONS[family] | vision,
+        tie_word_embeddings=tied, **ids)
     sizes = dict(patch_size=4, min_pixels=min_pixels, max_pixels=max_pixels) | {
         key: size for key, size in vision.items() if key == "patch_size"}
     processor = processor_class(

@@ -185,7 +185,12 @@ index: number, kind: ClaimKind, text: string,
 /**
  * UTF-16 offsets in the whole answer. Claims may lie inside others.
  */
-start: number, end: number, state: ClaimState, 
+start: number, end: number, 
+/**
+ * What goes when what is not supported is struck, as offsets: of counted things the number
+ * alone; absent where it stays.
+ */
+struck: [number, number] | null, state: ClaimState, 
 /**
  * Calibrated probability that it is true.
  */

@@ -194,6 +194,7 @@ function claim(told: Told, index: number, image: number): ClaimView {
     text: told.said,
     start,
     end: start + told.said.length,
+    struck: told.state === "unsupported" ? [start, start + told.said.length] : null,
     state: told.state,
     probability: told.probability,
     with: told.with,

@@ -59,6 +59,10 @@ pub struct ClaimView {
     /// UTF-16 offsets in the whole answer. Claims may lie inside others.
     pub start: u32,
     pub end: u32,
+    /// What goes when what is not supported is struck, as offsets: of counted things the number
+    /// alone; absent where it stays.
+    #[serde(default)]
+    pub struck: Option<(u32, u32)>,
     pub state: ClaimState,
     /// Calibrated probability that it is true.
     pub probability: f32,

@@ -49,6 +49,9 @@ fn claim(subject: &Subject, index: usize, checked: &Checked, worth: &Worth) -> C
         text: claim.text.clone(),
         start: subject.utf16(claim.bytes.start),
         end: subject.utf16(claim.bytes.end),
+        struck: checked
+            .struck()
+            .map(|bytes| (subject.utf16(bytes.start), subject.utf16(bytes.end))),
         state,
         probability: *probability,
         with: *with,

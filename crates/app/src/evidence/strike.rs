@@ -3,7 +3,7 @@
 //! Text belongs to the shortest claim around it, so that a thing inside a relation stays when the
 //! relation goes. It knows nothing of why a claim is not supported.
 
-use crate::api::{ClaimState, ClaimView};
+use crate::api::ClaimView;
 
 /// `text` without what `claims` do not support; empty where nothing is left.
 pub(super) fn without_unsupported(text: &str, claims: &[ClaimView]) -> String {
@@ -12,23 +12,31 @@ pub(super) fn without_unsupported(text: &str, claims: &[ClaimView]) -> String {
         let around = claims.iter().filter(|claim| claim.start <= at && at < claim.end);
         around.min_by_key(|claim| claim.end - claim.start)
     };
-    let goes = |at: u32| {
-        owner(at).is_some_and(|claim| claim.trusted && claim.state == ClaimState::Unsupported)
+    let struck = |at: u32| {
+        let claim = owner(at).filter(|claim| claim.trusted)?;
+        claim.struck.filter(|(start, end)| *start <= at && at < *end).map(|_| claim)
     };
+    let goes = |at: u32| struck(at).is_some();
     let mut kept = String::new();
     let mut at = 0;
-    let mut cut = false;
+    let (mut cut, mut at_word) = (false, false);
     while at < units.len() {
         let to = (at..units.len()).find(|&i| goes(i as u32) != goes(at as u32));
         let to = to.unwrap_or(units.len());
         let piece = String::from_utf16_lossy(&units[at..to]);
-        match goes(at as u32) {
-            true => cut = true,
-            false if cut => {
+        match struck(at as u32) {
+            // A number: what it counted stays.
+            Some(claim) if claim.struck != Some((claim.start, claim.end)) => at_word = true,
+            Some(_) => cut = true,
+            None if at_word => {
+                kept.push_str(piece.trim_start());
+                at_word = false;
+            }
+            None if cut => {
                 join(&mut kept, &piece);
                 cut = false;
             }
-            false => kept.push_str(&piece),
+            None => kept.push_str(&piece),
         }
         at = to;
     }
@@ -103,19 +111,26 @@ fn sentence(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::ClaimKind;
+    use crate::api::{ClaimKind, ClaimState};
+
+    const NUMBERS: [&str; 2] = ["Three", "two"];
 
     /// `unsupported` and `kept` are pieces of `text`.
     fn check(text: &str, unsupported: &[&str], kept: &[&str], expected: &str) {
         let claim = |piece: &&str, state| {
             let byte = text.find(*piece).expect("a piece of the text");
             let units = |text: &str| text.encode_utf16().count() as u32;
+            // Of things that are counted only the number goes.
+            let (start, end) = (units(&text[..byte]), units(&text[..byte]) + units(piece));
+            let number = NUMBERS.iter().find(|number| piece.starts_with(**number));
+            let struck = (start, number.map_or(end, |number| start + units(number)));
             ClaimView {
                 index: 0,
                 kind: ClaimKind::Object,
                 text: piece.to_string(),
-                start: units(&text[..byte]),
-                end: units(&text[..byte]) + units(piece),
+                start,
+                end,
+                struck: (state == ClaimState::Unsupported).then_some(struck),
                 state,
                 probability: 0.0,
                 with: 0.0,
@@ -149,6 +164,8 @@ mod tests {
             "A red car and a house.",
         );
         check("🐕 A dog and a cat", &["a cat"], &[], "🐕 A dog");
+        check("Three dogs and a cat.", &["Three dogs"], &["a cat"], "Dogs and a cat.");
+        check("A cat, two dogs and a hat.", &["two dogs"], &["a hat"], "A cat, dogs and a hat.");
         check("Nothing goes.", &[], &["Nothing"], "Nothing goes.");
     }
 }

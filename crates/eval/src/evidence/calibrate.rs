@@ -83,7 +83,7 @@ impl Fitting<'_> {
         let claims: Vec<Row> = self.pass(2, &calibration, rows::claims)?.concat();
         calibration.checked = fit::detector(&claims);
         if let Some(checked) = &mut calibration.checked {
-            fit::set_threshold(checked, &claims);
+            fit::set_thresholds(checked, &claims);
             calibration.reliability = fit::reliability(checked, &claims);
         }
         Ok(calibration)

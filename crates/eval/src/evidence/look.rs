@@ -3,6 +3,8 @@
 //!
 //! It does not know how judgements become figures.
 
+use std::ops::Range;
+
 use scenes::{Qa, QaKind, Scene};
 use vlm::explain::logistic::sigmoid;
 use vlm::explain::{CLAIM_FEATURES, Checked, State};
@@ -183,17 +185,19 @@ impl From<&Checked> for Marked {
     }
 }
 
-/// What is left when unsupported claims are struck: a thing goes with the claim that names it.
+/// What is left when unsupported claims are struck: a thing goes with the claim that names it, a
+/// wrong number alone.
 fn strike(text: &str, checked: &[Checked], scene: &Scene) -> Struck {
-    let before = mentions::named(text);
-    let is_struck = |named: &mentions::Named| {
-        let mut on = checked.iter().filter(|one| touches(&one.claim.bytes, &named.bytes));
-        on.any(|one| one.state == State::Unsupported)
+    let mut kept = text.to_string();
+    let struck: Vec<&Range<usize>> = checked.iter().filter_map(Checked::struck).collect();
+    for range in &struck {
+        // Spaces keep the places of what stays.
+        kept.replace_range((*range).clone(), &" ".repeat(range.len()));
+    }
+    let count = |text: &str| {
+        let named = mentions::named(text);
+        let wrong = mentions::hallucinated(&named, scene).into_iter().filter(|wrong| *wrong);
+        [named.len(), wrong.count(), mentions::recalled(&named, scene)]
     };
-    let after: Vec<_> = before.iter().filter(|named| !is_struck(named)).cloned().collect();
-    let count = |named: &[mentions::Named]| {
-        let wrong = mentions::hallucinated(named, scene).into_iter().filter(|wrong| *wrong);
-        [named.len(), wrong.count(), mentions::recalled(named, scene)]
-    };
-    Struck { before: count(&before), after: count(&after), there: scene.objects.len() }
+    Struck { before: count(text), after: count(&kept), there: scene.objects.len() }
 }

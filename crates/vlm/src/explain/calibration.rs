@@ -8,10 +8,10 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::EvidenceHeads;
 use super::check::N_CLAIM_FEATURES;
 use super::features::{WORD_FEATURES, n_patch_features};
 use super::logistic::{Curve, Logistic, sigmoid};
+use super::{ClaimKind, EvidenceHeads};
 use crate::config::read_json;
 use crate::{Config, Error};
 
@@ -64,6 +64,13 @@ pub struct Detector {
     /// Below this it is called unsupported.
     #[serde(default = "unsupported_below")]
     pub unsupported_below: f32,
+    /// The same for things, of which so few that are there are lost; 0: as for the rest.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub thing_unsupported_below: f32,
+}
+
+fn is_zero(number: &f32) -> bool {
+    *number == 0.0
 }
 
 fn seen_from() -> f32 {
@@ -75,6 +82,14 @@ fn unsupported_below() -> f32 {
 }
 
 impl Detector {
+    /// Below which probability claims of a kind are unsupported.
+    pub fn below(&self, kind: ClaimKind) -> f32 {
+        match kind {
+            ClaimKind::Object => self.thing_unsupported_below.max(self.unsupported_below),
+            _ => self.unsupported_below,
+        }
+    }
+
     /// The probability of a row of features.
     pub fn probability(&self, features: &[f32]) -> f32 {
         let logit = self.logistic.logit(features);

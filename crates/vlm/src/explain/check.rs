@@ -100,6 +100,13 @@ pub struct Checked {
 }
 
 impl Checked {
+    /// Bytes of the answer that go when what is unsupported is struck: of counted things the
+    /// number alone.
+    pub fn struck(&self) -> Option<&Range<usize>> {
+        let goes = self.state == State::Unsupported;
+        goes.then(|| self.claim.number.as_ref().unwrap_or(&self.claim.bytes))
+    }
+
     /// Whether it would be said as readily without the picture.
     pub fn says_anyway(&self) -> bool {
         says_anyway(self.with, self.without)
@@ -295,7 +302,7 @@ impl Case<'_> {
             mean(&all)
         };
         let (with, without) = (likely(&with), likely(&without));
-        let from = detector.map_or((0.9, 0.3), |d| (d.seen_from, d.unsupported_below));
+        let from = detector.map_or((0.9, 0.3), |d| (d.seen_from, d.below(kind)));
         let state = State::of(probability, says_anyway(with, without), from);
         Checked { claim: self.claim.clone(), state, probability, with, without, features }
     }

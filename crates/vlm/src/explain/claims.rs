@@ -49,6 +49,9 @@ pub struct Claim {
     pub probe: String,
     /// What the answer to it is if the claim holds.
     pub expects_yes: bool,
+    /// Bytes of the number, where things are counted: without it they are still named.
+    #[serde(default)]
+    pub number: Option<Range<usize>>,
 }
 
 /// What was asked for.
@@ -202,7 +205,7 @@ impl<'a> Sentence<'a> {
 
     fn claim(&self, kind: ClaimKind, bytes: Range<usize>, probe: String) -> Claim {
         let text = self.answer[bytes.clone()].to_string();
-        Claim { kind, bytes, words: (0, 0), text, probe, expects_yes: true }
+        Claim { kind, bytes, words: (0, 0), text, probe, expects_yes: true, number: None }
     }
 
     /// "I cannot see one.", "Sorry, …": about the speaker, not the picture.
@@ -340,7 +343,11 @@ impl<'a> Sentence<'a> {
         let claim = match noun.number.filter(|&n| n != 1) {
             Some(n) => {
                 let question = how_many(&self.text(noun.core.clone()), place);
-                self.claim(ClaimKind::Count, bytes, verification(&question, &n.to_string()))
+                let probe = verification(&question, &n.to_string());
+                let mut before = noun.tokens.start..noun.core.start;
+                let at = before.find(|&at| number(self.lower(at)).is_some());
+                let number = at.map(|at| self.bytes(at..at + 1));
+                Claim { number, ..self.claim(ClaimKind::Count, bytes, probe) }
             }
             None => {
                 let probe = self.another(noun, place.clone(), out);

@@ -1,7 +1,7 @@
 //! Rotary position embedding: which angles each position gets.
 //!
-//! Frequencies are those of `modeling_rope_utils` (default, linear, dynamic, llama3, yarn), in f32 as
-//! there; in three dimensions each turns by one of them (Qwen2-VL, section 2.1). It does not
+//! Frequencies are those of `modeling_rope_utils` (default, linear, dynamic, llama3, yarn), in f32
+//! as there; in three dimensions each turns by one of them (Qwen2-VL, section 2.1). It does not
 //! rotate anything; `nn::rope` does.
 //!
 //! Shapes: `B` batch, `T` tokens, `P` patches, `d` head size.

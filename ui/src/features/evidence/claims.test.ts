@@ -49,6 +49,19 @@ test("a claim in two pieces is one stop", () => {
   expect(runs.filter(({ first }) => first).map(({ claim }) => claim!.index)).toEqual([0, 1]);
 });
 
+test("of counted things only the number is struck", () => {
+  const counted = { ...at(0, 0, 10), struck: [0, 5] as [number, number] };
+  const runs = stretches("Three dogs.", [], [counted]);
+  const said = runs.map(({ struck, parts }) => [parts.map((part) => part.text).join(""), struck]);
+  expect(said).toEqual([
+    ["Three", true],
+    [" ", false],
+    ["dogs", false],
+    [".", false],
+  ]);
+  expect(runs.filter(({ first }) => first)).toHaveLength(1);
+});
+
 test("words keep their place inside a claim", () => {
   const word: Word = {
     index: 2,

@@ -15,6 +15,8 @@ import { pieces, type Piece } from "../conversation/words.ts";
 /** A run of text that belongs to one claim, or to none. */
 export interface Stretch {
   claim: ClaimView | null;
+  /** Whether it goes when what is not supported is struck. */
+  struck: boolean;
   /** The first stretch of its claim: what the Tab key and screen readers stop at. */
   first: boolean;
   parts: Piece[];
@@ -64,20 +66,25 @@ export function stretches(text: string, words: Word[], claims: ClaimView[]): Str
     around.sort((a, b) => a.end - a.start - (b.end - b.start) || a.index - b.index);
     return around[0] ?? null;
   };
-  const cuts = new Set([0, text.length, ...fits.flatMap(({ start, end }) => [start, end])]);
+  const ends = fits.flatMap(({ start, end, struck }) => [start, end, ...(struck ?? [])]);
+  const cuts = new Set([0, text.length, ...ends.filter((at) => at <= text.length)]);
   const sorted = [...cuts].sort((a, b) => a - b);
   const out: Stretch[] = [];
   const seen = new Set<number>();
   sorted.slice(0, -1).forEach((from, index) => {
     const to = sorted[index + 1]!;
     const claim = owner(from);
+    const struck = claim?.struck ? claim.struck[0] <= from && from < claim.struck[1] : false;
     const inside = words
       .filter(({ start, end }) => start >= from && end <= to)
       .map((word) => ({ ...word, start: word.start - from, end: word.end - from }));
     const parts = pieces(text.slice(from, to), inside);
     const last = out.at(-1);
-    if (last && last.claim === claim) last.parts.push(...parts);
-    else out.push(...trimmed({ claim, first: claim !== null && !seen.has(claim.index), parts }));
+    if (last && last.claim === claim && last.struck === struck) last.parts.push(...parts);
+    else {
+      const first = claim !== null && !seen.has(claim.index);
+      out.push(...trimmed({ claim, struck, first, parts }));
+    }
     if (claim && text.slice(from, to).trim() !== "") seen.add(claim.index);
   });
   return out;
@@ -86,8 +93,9 @@ export function stretches(text: string, words: Word[], claims: ClaimView[]): Str
 /** The spaces around a claim are not underlined. */
 function trimmed(stretch: Stretch): Stretch[] {
   if (!stretch.claim) return [stretch];
+  const nothing = { claim: null, struck: false, first: false };
   const plain = (text: string): Stretch[] =>
-    text === "" ? [] : [{ claim: null, first: false, parts: [{ text, word: null }] }];
+    text === "" ? [] : [{ ...nothing, parts: [{ text, word: null }] }];
   const parts = [...stretch.parts];
   const head = parts[0];
   let before = "";

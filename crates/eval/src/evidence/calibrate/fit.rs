@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 
 use vlm::explain::logistic::{Curve, Logistic, Samples};
-use vlm::explain::{Detector, MapWeights, Mark, State};
+use vlm::explain::{ClaimKind, Detector, MapWeights, Mark, State};
 
 use super::L2;
 use super::rows::Row;
@@ -14,9 +14,9 @@ use crate::metric::wilson;
 
 /// Of the things that are there and were named this share at most is struck.
 const MOST_STRUCK: f64 = 0.015;
-/// No claim is called unsupported from this probability on.
+/// No other claim is called unsupported from this probability on.
 const MOST_UNSUPPORTED: f32 = 0.5;
-/// Below this every claim is.
+/// Below this every thing is.
 const LEAST_UNSUPPORTED: f32 = 0.1;
 /// From this probability on it is called seen.
 const SEEN_FROM: f32 = 0.9;
@@ -48,24 +48,31 @@ pub(super) fn detector(rows: &[Row]) -> Option<Detector> {
     let scored = if own.len() >= LEAST_OWN && wrong > 0 { own } else { of(false) };
     let curve = Some(Curve::isotonic(&scored)).filter(|curve| !curve.x.is_empty());
     let (seen_from, unsupported_below) = (SEEN_FROM, UNSUPPORTED_BELOW);
-    Some(Detector { logistic, curve, seen_from, unsupported_below })
+    let thing_unsupported_below = 0.0;
+    Some(Detector { logistic, curve, seen_from, unsupported_below, thing_unsupported_below })
 }
 
-/// As high as it may be: few things that are there are struck, and no claim that is as likely true
-/// as not.
-pub(super) fn set_threshold(detector: &mut Detector, claims: &[Row]) {
-    let held = claims.iter().filter(|row| row.calibrates() && row.own);
-    let mut said: Vec<(f32, usize)> =
-        held.map(|row| (detector.probability(&row.features), row.things)).collect();
-    said.sort_by(|a, b| a.0.total_cmp(&b.0));
-    let all: usize = said.iter().map(|(_, things)| things).sum();
-    let mut struck = 0;
-    let first_too_many = said.iter().find(|(_, things)| {
-        struck += things;
+/// As high as they may be. Of other claims: no claim that is as likely true as not. Of things:
+/// few that are there are struck, and none that is called seen.
+pub(super) fn set_thresholds(detector: &mut Detector, claims: &[Row]) {
+    detector.unsupported_below = MOST_UNSUPPORTED;
+    detector.thing_unsupported_below = SEEN_FROM;
+    let own = claims.iter().filter(|row| row.own && !row.damaged);
+    let own = own.map(|row| (detector.probability(&row.features), row));
+    let own: Vec<(f32, &Row)> = own.collect();
+    let all: usize = own.iter().map(|(_, row)| row.things).sum();
+    // Numbers go at a fixed probability; what they cost is lost already.
+    let (mut things, others): (Vec<_>, Vec<_>) =
+        own.into_iter().partition(|(_, row)| row.kind == "object");
+    let others = others.iter().filter(|(probability, _)| *probability < MOST_UNSUPPORTED);
+    let mut struck: usize = others.map(|(_, row)| row.lost).sum();
+    things.sort_by(|a, b| a.0.total_cmp(&b.0));
+    let first_too_many = things.iter().find(|(_, row)| {
+        struck += row.lost;
         struck as f64 > MOST_STRUCK * all as f64
     });
-    let below = first_too_many.map_or(UNSUPPORTED_BELOW, |(probability, _)| *probability);
-    detector.unsupported_below = below.clamp(LEAST_UNSUPPORTED, MOST_UNSUPPORTED);
+    let below = first_too_many.map_or(SEEN_FROM, |(probability, _)| *probability);
+    detector.thing_unsupported_below = below.clamp(LEAST_UNSUPPORTED, SEEN_FROM);
 }
 
 /// How the peak of a map becomes the probability that the region is right, and from where on a
@@ -104,8 +111,14 @@ pub(super) fn score_regions(map: &mut MapWeights, words: &[Row]) {
 /// right from wrong is asked of those and of the wrong ones put in together: a good model makes
 /// too few mistakes of its own to show it.
 pub(super) fn reliability(detector: &Detector, claims: &[Row]) -> Vec<Mark> {
-    let from = (detector.seen_from, detector.unsupported_below);
-    let state = |row: &Row| State::of(detector.probability(&row.features), row.says_anyway, from);
+    let below = |row: &Row| match row.kind {
+        "object" => detector.below(ClaimKind::Object),
+        _ => detector.unsupported_below,
+    };
+    let state = |row: &Row| {
+        let from = (detector.seen_from, below(row));
+        State::of(detector.probability(&row.features), row.says_anyway, from)
+    };
     let held = claims.iter().filter(|row| !row.fits()).map(|row| (row, state(row)));
     let held: Vec<(&Row, State)> = held.collect();
     let marks: BTreeSet<(&str, State)> =
@@ -144,7 +157,8 @@ mod tests {
             let noise = (i * 7919 % 1000) as f32 / 500.0 - 1.0;
             let features = vec![if is_true { 1.0 } else { -1.0 } + 1.5 * noise, noise];
             let things = usize::from(is_true);
-            Row { features, is_true, things, scene: (i / 3) as u64, own: true, ..Row::default() }
+            let (scene, own, kind, lost) = ((i / 3) as u64, true, "object", things);
+            Row { features, is_true, things, lost, scene, own, kind, ..Row::default() }
         };
         (0..n).map(row).collect()
     }
@@ -156,8 +170,13 @@ mod tests {
         let said = |row: &Row| f64::from(detector.probability(&row.features));
         let mean = rows.iter().map(said).sum::<f64>() / rows.len() as f64;
         assert!((mean - 0.9).abs() < 0.02, "calibrated on the model's own: {mean}");
-        set_threshold(&mut detector, &rows);
-        assert!((0.1..=0.5).contains(&detector.unsupported_below));
+        set_thresholds(&mut detector, &rows);
+        let below = detector.below(ClaimKind::Object);
+        assert!((0.1..=0.9).contains(&below));
+        let is_lost = |row: &&Row| row.is_true && detector.probability(&row.features) < below;
+        let lost = rows.iter().filter(is_lost).count() as f64;
+        let there = rows.iter().filter(|row| row.is_true).count() as f64;
+        assert!(lost <= 0.015 * there, "{lost} of {there}");
         let marks = reliability(&detector, &rows);
         let of = |state: &str| marks.iter().find(|mark| mark.state == state).expect("a mark");
         assert!(of("seen").beats_chance && of("seen").wrong < 0.1);

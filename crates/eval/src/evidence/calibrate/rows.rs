@@ -50,6 +50,8 @@ pub(super) struct Row {
     pub says_anyway: bool,
     /// Things that are there, of those that a claim names.
     pub things: usize,
+    /// Those of them that are no longer named once it is struck.
+    pub lost: usize,
     /// Said of a picture that was made worse.
     pub damaged: bool,
 }
@@ -192,13 +194,21 @@ pub(super) fn claims(witness: &mut Witness, scene: &Scene) -> Result<Vec<Row>, E
             if on.is_empty() {
                 continue;
             }
+            let named = |text: &str| mentions::recalled(&mentions::named(text), scene);
+            let things = named(&one.claim.text);
+            // Without its number a thing that is counted is still named.
+            let left = one.claim.number.as_ref().map_or(0, |number| {
+                let end = number.end - one.claim.bytes.start;
+                named(&one.claim.text[end..])
+            });
             rows.push(Row {
                 is_true: on.iter().all(|one| one.holds),
                 scene: scene.seed,
                 own,
                 kind: kind_name(one.claim.kind),
                 says_anyway: one.says_anyway(),
-                things: mentions::recalled(&mentions::named(&one.claim.text), scene),
+                things,
+                lost: things - left.min(things),
                 damaged: is_damaged(scene),
                 features: one.features,
                 ..Row::default()
