@@ -193,9 +193,10 @@ fn claims_name_their_bytes_and_words() {
     let found = claims("Describe this.", answer, &words(answer));
     let found: Vec<_> = found.iter().map(|c| (c.text.as_str(), c.words)).collect();
     assert_eq!(found, [("A dog at the top left", (0, 5)), ("a red car", (7, 9))]);
-    // Said twice, claimed once.
-    let answer = "A dog and a dog.";
-    assert_eq!(claims("Describe this.", answer, &words(answer)).len(), 1);
+    // The same dog is claimed once, another is another claim.
+    for (answer, n) in [("A dog. The dog is big.", 1), ("A dog and a dog.", 2)] {
+        assert_eq!(claims("Describe this.", answer, &words(answer)).len(), n, "{answer}");
+    }
 }
 
 /// Any text has claims inside it, or none.
