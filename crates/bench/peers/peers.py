@@ -439,7 +439,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     training.add_argument("--model", type=Path, required=True)
     training.add_argument("--threads", type=int, default=2)
     training.add_argument("--batch", type=int, default=32)
-    training.add_argument("--tokens", type=int, default=144)
+    training.add_argument("--tokens", type=int, default=252)
     training.add_argument("--engine", choices=("torch-f32", "torch-bf16"), default="torch-f32")
     training.add_argument("--repeats", type=int, default=3)
     return parser.parse_args(arguments)
