@@ -258,19 +258,6 @@ mod tests {
         Seen { scores: scores.to_vec(), answers, trials: yes.iter().map(trial).collect() }
     }
 
-    fn measured() -> Measured {
-        Measured {
-            date: "2026-01-31T12:00:00Z".into(),
-            build: "0.1.0".into(),
-            first_seed: 0,
-            n_scenes: 2,
-            held_out_style: false,
-            model: "abc".into(),
-            seconds: 1.0,
-            stored: false,
-        }
-    }
-
     /// Two scenes in three formats: 8 bits change nothing, 4 bits change much.
     fn example() -> Report {
         let half = 0.5f32.ln();
@@ -285,7 +272,7 @@ mod tests {
             seen(&[quarter, quarter], &["A dog.", "No."], &[(false, "yes"), (true, "no")]),
             seen(&[quarter], &["A cat."], &[(true, "yes")]),
         ];
-        report(&[plain(), plain(), bad], [400, 100, 60], measured())
+        report(&[plain(), plain(), bad], [400, 100, 60], Measured::example())
     }
 
     #[test]

@@ -50,6 +50,23 @@ pub struct Measured {
     pub stored: bool,
 }
 
+#[cfg(test)]
+impl Measured {
+    /// What the tests of reports are measured by.
+    pub(crate) fn example() -> Measured {
+        Measured {
+            date: "2026-01-31T12:00:00Z".into(),
+            build: "0.1.0".into(),
+            first_seed: 0,
+            n_scenes: 2,
+            held_out_style: false,
+            model: "abc".into(),
+            seconds: 1.0,
+            stored: false,
+        }
+    }
+}
+
 impl Measured {
     /// A measurement of the model with this key, begun then and ended now.
     pub(crate) fn now(

@@ -136,17 +136,7 @@ mod tests {
             Metric::new(measured, [value; 2], ("chance", 0.5), Some(row.demand))
         };
         let figures = ROWS.iter().map(|row| (row.name.to_owned(), metric(row))).collect();
-        let measured = Measured {
-            date: "2026-01-31T12:00:00Z".into(),
-            build: "0.1.0".into(),
-            first_seed: 0,
-            n_scenes: 2,
-            held_out_style: false,
-            model: "abc".into(),
-            seconds: 1.0,
-            stored: false,
-        };
-        Report::new(figures, BTreeMap::new(), measured)
+        Report::new(figures, BTreeMap::new(), Measured::example())
     }
 
     #[test]

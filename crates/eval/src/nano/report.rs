@@ -84,16 +84,7 @@ mod tests {
         Report {
             figures: BTreeMap::from(figures),
             further: BTreeMap::from([("caption_recall".to_owned(), row(None))]),
-            measured: Measured {
-                date: "2026-01-31T12:00:00Z".into(),
-                build: "0.1.0".into(),
-                first_seed: 10,
-                n_scenes: 4,
-                held_out_style: false,
-                model: "abc".into(),
-                seconds: 1.0,
-                stored: true,
-            },
+            measured: Measured { first_seed: 10, n_scenes: 4, stored: true, ..Measured::example() },
         }
     }
 

@@ -190,16 +190,8 @@ mod tests {
     use super::*;
 
     fn report() -> Report {
-        let measured = Measured {
-            date: "2026-01-31T12:00:00Z".into(),
-            build: "0.1.0".into(),
-            first_seed: 10,
-            n_scenes: 4,
-            held_out_style: false,
-            model: "abc".into(),
-            seconds: 1.0,
-            stored: true,
-        };
+        let measured =
+            Measured { first_seed: 10, n_scenes: 4, stored: true, ..Measured::example() };
         let mut report = Report::new([32_000_000, 9_000_000, 5_400_000], measured);
         let figure = |value: f64, holds| Figure {
             value: Some(value),

@@ -48,10 +48,11 @@ impl Columns for Outputs<'_> {
 
 /// The weights of one block as pairs of integers: what lies in one line of a tile.
 trait Pairs: Coding {
-    /// The even and the odd elements of the pairs that [`Pairs::LINES`] lines are made of, from
-    /// the `i`-th piece of the quants.
+    /// Lines of a tile that one piece of the quants, read at once, holds.
     const LINES: usize;
 
+    /// The even and the odd elements of the pairs in a line of the `i`-th piece.
+    ///
     /// # Safety
     /// The processor has AVX-512; `quants` are a block's.
     unsafe fn pairs(quants: *const u8, i: usize, line: usize) -> [__m512i; 2];

@@ -47,7 +47,8 @@ pub(super) struct VisionNames {
     pub tower: &'static str,
     /// around the number of a block
     pub blocks: &'static str,
-    pub in_block: &'static [(&'static str, &'static str)],
+    pub attention: &'static [(&'static str, &'static str)],
+    pub feed_forward: &'static [(&'static str, &'static str)],
     pub around: &'static [(&'static str, &'static str)],
 }
 
@@ -74,16 +75,15 @@ const DECODER: [(&str, &str); 3] = [
 pub(super) const CLIP: VisionNames = VisionNames {
     tower: "",
     blocks: "encoder.layers",
-    in_block: &[
+    attention: &[
         ("attn_q", "self_attn.q_proj"),
         ("attn_k", "self_attn.k_proj"),
         ("attn_v", "self_attn.v_proj"),
         ("attn_out", "self_attn.out_proj"),
         ("ln1", "layer_norm1"),
         ("ln2", "layer_norm2"),
-        ("ffn_up", "mlp.fc1"),
-        ("ffn_down", "mlp.fc2"),
     ],
+    feed_forward: &[("ffn_up", "mlp.fc1"), ("ffn_down", "mlp.fc2")],
     around: &[
         ("v.class_embd", "embeddings.class_embedding"),
         ("v.patch_embd", "embeddings.patch_embedding"),
@@ -96,27 +96,20 @@ pub(super) const CLIP: VisionNames = VisionNames {
 pub(super) const QWEN2_VL: VisionNames = VisionNames {
     tower: "visual",
     blocks: "blocks",
-    in_block: &[
+    attention: &[
         ("attn_q", "attn.qkv"),
         ("attn_k", "attn.qkv"),
         ("attn_v", "attn.qkv"),
         ("attn_out", "attn.proj"),
         ("ln1", "norm1"),
         ("ln2", "norm2"),
-        ("ffn_up", "mlp.fc1"),
-        ("ffn_down", "mlp.fc2"),
     ],
     around: &[("v.patch_embd", "patch_embed.proj"), ("v.post_ln", "merger.ln_q")],
+    ..CLIP
 };
 
 pub(super) const QWEN2_5_VL: VisionNames = VisionNames {
-    in_block: &[
-        ("attn_q", "attn.qkv"),
-        ("attn_k", "attn.qkv"),
-        ("attn_v", "attn.qkv"),
-        ("attn_out", "attn.proj"),
-        ("ln1", "norm1"),
-        ("ln2", "norm2"),
+    feed_forward: &[
         ("ffn_gate", "mlp.gate_proj"),
         ("ffn_up", "mlp.up_proj"),
         ("ffn_down", "mlp.down_proj"),
@@ -259,15 +252,16 @@ fn vision_tensors(
 
 /// The name in transformers, and the place among tensors that share it.
 fn vision_name(name: &str, projector: &Projector, swapped: bool) -> Option<(String, usize)> {
-    let VisionNames { tower, blocks, in_block: layers, around } = projector.vision;
+    let VisionNames { tower, blocks, attention, feed_forward, around } = projector.vision;
     if let Some((layer, part, end)) = name.strip_prefix("v.blk.").and_then(in_block) {
         let part = match part {
             "ffn_up" if swapped => "ffn_down",
             "ffn_down" if swapped => "ffn_up",
             part => part,
         };
-        let place = layers.iter().position(|(theirs, _)| *theirs == part)?;
-        return Some((format!("{tower}.{blocks}.{layer}.{}.{end}", layers[place].1), place));
+        let mut layers = attention.iter().chain(*feed_forward).enumerate();
+        let (place, (_, ours)) = layers.find(|(_, (theirs, _))| *theirs == part)?;
+        return Some((format!("{tower}.{blocks}.{layer}.{ours}.{end}"), place));
     }
     if let Some(ours) = find(around, name) {
         return Some((format!("{tower}.{ours}"), 0)); // a parameter that is not a layer's
