@@ -30,7 +30,7 @@ use std::ops::Range;
 use std::path::Path;
 use std::time::Instant;
 
-use scenes::{Mix, Options, Scene, SceneKind};
+use scenes::{Damage, Mix, Options, Scene, SceneKind};
 use vlm::Quantization;
 use vlm::generate::Cancel;
 
@@ -40,7 +40,6 @@ use crate::stored::{self, Measured};
 use crate::{Error, Sample};
 use figures::{Figures, Found};
 use look::{look, look_at_damaged};
-use pixels::Damage;
 use report::Report;
 use witness::Witness;
 

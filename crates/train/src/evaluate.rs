@@ -89,7 +89,7 @@ pub(crate) fn scores(
 ) -> Result<Scores, Error> {
     // In the world's own mixture, whatever the stage shows.
     let (kinds, scenes) = (Default::default(), None);
-    let ask = Stage { collages: 0.0, questions: 8, multi_turn: 0.0, ..stage.clone() };
+    let ask = Stage { collages: 0.0, damaged: 0.0, questions: 8, multi_turn: 0.0, ..stage.clone() };
     let ask = Stage { kinds, scenes, ..ask };
     let last = FIRST_HELD_OUT_SEED + n_scenes as u64;
     let starts: Vec<u64> = (FIRST_HELD_OUT_SEED..last).step_by(BATCH as usize).collect();

@@ -197,6 +197,9 @@ pub struct Stage {
     /// asked as if it were not there.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub covered: f64,
+    /// Part of the pictures that are made worse: noise, blur, little contrast, small JPEG files.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub damaged: f64,
     /// Relative frequency of each kind of question; kinds left out keep 1.
     #[serde(default)]
     pub kinds: BTreeMap<String, f64>,
@@ -312,6 +315,7 @@ impl Stage {
             ("multi_turn", self.multi_turn),
             ("blind", self.blind),
             ("covered", self.covered),
+            ("damaged", self.damaged),
         ];
         for (name, part) in parts {
             check((0.0..=1.0).contains(&part), format!("{name}: must be between 0 and 1"));

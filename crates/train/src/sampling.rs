@@ -3,20 +3,30 @@
 //! Everything follows from the stage and the seed, so a resumed run sees the same samples. It
 //! does not know tokens.
 
-use scenes::{Qa, Scene};
+use scenes::{Damage, Qa, Scene};
 
 use crate::grounding::Grid;
 use crate::parameters::Random;
 use crate::recipe::Stage;
 
-/// The scene of a seed under a stage's mixture.
+/// The least that a damaged picture is, of what is measured with.
+const LEAST_DAMAGE: f64 = 0.25;
+
+/// The scene of a seed under a stage's mixture; the picture of some is made worse.
 pub(crate) fn scene(stage: &Stage, seed: u64, image_size: u32) -> Scene {
     let mut random = Random::new(seed ^ 0x5ce_e5);
-    if random.uniform() < stage.collages {
-        return scenes::collage(seed, image_size);
+    let mut scene = if random.uniform() < stage.collages {
+        scenes::collage(seed, image_size)
+    } else {
+        let kinds = stage.scenes.map_or_else(scenes::Mix::default, scenes::Mix::from);
+        scenes::scene(seed, &scenes::Options { size: image_size, kinds, ..Default::default() })
+    };
+    if random.uniform() < stage.damaged {
+        let damage = Damage::ALL[(random.uniform() * Damage::ALL.len() as f64) as usize];
+        let strength = LEAST_DAMAGE + (1.0 - LEAST_DAMAGE) * random.uniform();
+        scene.image = damage.done_to(&scene.image, strength as f32, seed);
     }
-    let kinds = stage.scenes.map_or_else(scenes::Mix::default, scenes::Mix::from);
-    scenes::scene(seed, &scenes::Options { size: image_size, kinds, ..Default::default() })
+    scene
 }
 
 /// What the words of a row may see of their picture.

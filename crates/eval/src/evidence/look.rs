@@ -5,14 +5,13 @@
 
 use std::ops::Range;
 
-use scenes::{Qa, QaKind, Scene};
+use scenes::{Damage, Qa, QaKind, Scene};
 use vlm::explain::logistic::sigmoid;
 use vlm::explain::{CLAIM_FEATURES, Checked, State};
 
 use super::assertions::{Assertion, Kind, assertions};
 use super::detection::Stratum;
 use super::forced::forced;
-use super::pixels::Damage;
 use super::pointing::{Pointed, function_words, pointed};
 use super::witness::{Said, Witness, strongest, touches};
 use crate::metric::SplitMix;
@@ -96,7 +95,7 @@ pub(crate) fn look_at_damaged(
     let mut random = SplitMix::new(scene.seed ^ 0xE71D);
     let mut seen = Seen::default();
     let mut damaged = scene.clone();
-    damaged.image = damage.done_to(&scene.image, scene.seed);
+    damaged.image = damage.done_to(&scene.image, 1.0, scene.seed);
     for qa in asked(scene, &mut random) {
         let said = witness.ask(&damaged.image, &qa.question)?;
         hear(witness, (&damaged, &qa, &said), &mut seen)?;

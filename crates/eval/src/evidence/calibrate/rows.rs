@@ -5,15 +5,14 @@
 
 use std::ops::Range;
 
-use scenes::{Qa, Scene};
-use vlm::explain::{ClaimKind, WORD_FEATURES, is_content_word};
+use scenes::{Damage, Qa, QaKind, Scene};
+use vlm::explain::{Claim, ClaimKind, WORD_FEATURES, is_content_word};
 use vlm::generate::Features;
 
 use super::super::assertions::{Assertion, assertions};
 use super::super::forced::forced;
 use super::super::localisation::{covered, middle_in};
 use super::super::look::asked;
-use super::super::pixels::Damage;
 use super::super::pointing::pointed;
 use super::super::witness::{Said, Witness, touches};
 use crate::metric::SplitMix;
@@ -48,7 +47,7 @@ pub(super) struct Row {
     pub kind: &'static str,
     /// Without the picture it would be said as likely.
     pub says_anyway: bool,
-    /// Things that are there, of those that a claim names.
+    /// Things that are there, of those that a claim of a list or caption names.
     pub things: usize,
     /// Those of them that are no longer named once it is struck.
     pub lost: usize,
@@ -194,13 +193,10 @@ pub(super) fn claims(witness: &mut Witness, scene: &Scene) -> Result<Vec<Row>, E
             if on.is_empty() {
                 continue;
             }
-            let named = |text: &str| mentions::recalled(&mentions::named(text), scene);
-            let things = named(&one.claim.text);
-            // Without its number a thing that is counted is still named.
-            let left = one.claim.number.as_ref().map_or(0, |number| {
-                let end = number.end - one.claim.bytes.start;
-                named(&one.claim.text[end..])
-            });
+            let (things, lost) = match qa.kind {
+                QaKind::List | QaKind::Caption => cost(&one.claim, scene),
+                _ => (0, 0),
+            };
             rows.push(Row {
                 is_true: on.iter().all(|one| one.holds),
                 scene: scene.seed,
@@ -208,7 +204,7 @@ pub(super) fn claims(witness: &mut Witness, scene: &Scene) -> Result<Vec<Row>, E
                 kind: kind_name(one.claim.kind),
                 says_anyway: one.says_anyway(),
                 things,
-                lost: things - left.min(things),
+                lost,
                 damaged: is_damaged(scene),
                 features: one.features,
                 ..Row::default()
@@ -217,6 +213,15 @@ pub(super) fn claims(witness: &mut Witness, scene: &Scene) -> Result<Vec<Row>, E
         Ok(())
     })?;
     Ok(rows)
+}
+
+/// Things of the scene that a claim names, and those of them that are no longer named once it is
+/// struck: without its number a thing that is counted still is.
+fn cost(claim: &Claim, scene: &Scene) -> (usize, usize) {
+    let named = |text: &str| mentions::recalled(&mentions::named(text), scene);
+    let number = claim.number.as_ref().map(|number| number.end - claim.bytes.start);
+    let (things, left) = (named(&claim.text), number.map_or(0, |end| named(&claim.text[end..])));
+    (things, things.saturating_sub(left))
 }
 
 /// As it is written in JSON.
@@ -241,7 +246,7 @@ fn shown(scene: &Scene) -> Scene {
     let mut shown = scene.clone();
     if is_damaged(scene) {
         let damage = Damage::ALL[(scene.seed / 8) as usize % Damage::ALL.len()];
-        shown.image = damage.done_to(&scene.image, scene.seed);
+        shown.image = damage.done_to(&scene.image, 1.0, scene.seed);
     }
     shown
 }
