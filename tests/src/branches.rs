@@ -6,7 +6,7 @@ use std::path::Path;
 use candle_core::Device;
 use image::RgbImage;
 use vlm::explain::EvidenceHeads;
-use vlm::generate::{Branch, Cancel, Session, Told};
+use vlm::generate::{Branch, Cancel, Hidden, Session, Told};
 use vlm::processor::{Message, Processor};
 use vlm::{Config, Error, Vlm};
 
@@ -36,12 +36,8 @@ fn tell(model: &Model, session: &mut Session, branches: &[Branch]) -> Result<Vec
 }
 
 /// Every other image token.
-fn half(model: &Model) -> Vec<bool> {
-    cells(model).iter().enumerate().map(|(i, _)| i % 2 == 0).collect()
-}
-
-fn all(model: &Model) -> Vec<bool> {
-    vec![true; cells(model).len()]
+fn half(model: &Model) -> Hidden {
+    Hidden::Tokens(cells(model).iter().enumerate().map(|(i, _)| i % 2 == 0).collect())
 }
 
 fn cells(model: &Model) -> Vec<vlm::generate::Cell> {
@@ -66,7 +62,7 @@ fn one_branch_tells_what_scoring_finds() {
     for (name, model) in models() {
         let messages = [Message::user(1, "what is this")];
         for answer in ["a red car at the top", "no", ""] {
-            let branch = Branch { messages: &messages, answer, hidden: Vec::new() };
+            let branch = Branch { messages: &messages, answer, hidden: Hidden::Nothing };
             let told = tell(&model, &mut Session::new(model.heads.clone()), &[branch]);
             let told = told.expect("told").remove(0);
             let scores = Session::new(model.heads.clone()).score(
@@ -92,12 +88,12 @@ fn branches_together_tell_what_each_tells_alone() {
         let questions = ["what is this", "is there a cat here", "where"];
         let messages = questions.map(|question| [Message::user(1, question)]);
         let hidden = match has_tokens(name) {
-            true => [Vec::new(), half(&model), all(&model)],
-            false => [Vec::new(), all(&model), Vec::new()],
+            true => [Hidden::Nothing, half(&model), Hidden::Everything],
+            false => [Hidden::Nothing, Hidden::Everything, Hidden::Nothing],
         };
         let mut branches = Vec::new();
         for (messages, answer) in messages.iter().zip(["a red car", "", "it is at the top left"]) {
-            let of = |hidden: &Vec<bool>| Branch { messages, answer, hidden: hidden.clone() };
+            let of = |hidden: &Hidden| Branch { messages, answer, hidden: hidden.clone() };
             branches.extend(hidden.iter().map(of));
         }
         let mut session = Session::new(model.heads.clone());
@@ -117,14 +113,15 @@ fn what_is_hidden_counts() {
     for (name, model) in models() {
         let messages = [Message::user(1, "what is this")];
         let n = cells(&model).len();
-        let say = |hidden: Vec<bool>| {
+        let say = |hidden: Hidden| {
             let branch = Branch { messages: &messages, answer: "a red car", hidden };
             tell(&model, &mut Session::new(model.heads.clone()), &[branch])
         };
-        let seeing = say(Vec::new()).expect("told").remove(0);
-        let nothing_hidden = say(vec![false; n]).expect("told").remove(0);
+        let seeing = say(Hidden::Nothing).expect("told").remove(0);
+        let nothing_hidden = say(Hidden::Tokens(vec![false; n])).expect("told").remove(0);
         close(&nothing_hidden, &seeing, name);
-        let blind = say(vec![true; n]).expect("told").remove(0);
+        let blind = say(Hidden::Tokens(vec![true; n])).expect("told").remove(0);
+        close(&say(Hidden::Everything).expect("told").remove(0), &blind, name);
         assert!(blind.first_logits != seeing.first_logits, "{name}");
         let half = say(half(&model));
         match has_tokens(name) {
@@ -132,7 +129,8 @@ fn what_is_hidden_counts() {
                 let half = half.expect("told").remove(0);
                 assert!(half.first_logits != seeing.first_logits, "{name}");
                 assert!(half.first_logits != blind.first_logits, "{name}");
-                let error = say(vec![true; n + 1]).expect_err("too many").to_string();
+                let error =
+                    say(Hidden::Tokens(vec![true; n + 1])).expect_err("too many").to_string();
                 assert!(error.contains("one for each image token"), "{name}: {error}");
             }
             false => assert!(matches!(half, Err(Error::Unhidable)), "{name}: {half:?}"),
@@ -155,10 +153,9 @@ fn the_conversation_does_not_notice() {
         let probe = [Message::user(1, "is there a dog")];
         // The picture that `ask` shows.
         let images: [RgbImage; 1] = [picture(0)];
-        let hidden = all(&model);
         let branches = [
-            Branch { messages: &probe, answer: "yes", hidden: Vec::new() },
-            Branch { messages: &messages[..1], answer: &first.text, hidden },
+            Branch { messages: &probe, answer: "yes", hidden: Hidden::Nothing },
+            Branch { messages: &messages[..1], answer: &first.text, hidden: Hidden::Everything },
         ];
         let given = (&model.vlm, &model.processor);
         let told = session.tell(given, &images, &branches, &Cancel::new()).expect("told");
@@ -178,7 +175,7 @@ fn the_conversation_does_not_notice() {
 fn telling_stops_when_asked_to() {
     let model = model(CHECKPOINTS[0]);
     let messages = [Message::user(1, "what is this")];
-    let branch = Branch { messages: &messages, answer: "a car", hidden: Vec::new() };
+    let branch = Branch { messages: &messages, answer: "a car", hidden: Hidden::Nothing };
     let cancel = Cancel::new();
     cancel.cancel();
     let mut session = Session::new(model.heads.clone());

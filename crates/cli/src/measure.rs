@@ -102,6 +102,38 @@ pub struct Parity {
     json: bool,
 }
 
+/// Measure whether fine-tuning does what it says: beside peft, and on the shipped model.
+#[derive(clap::Args)]
+pub struct FineTuning {
+    /// Folder of cases as `tests/parity/fine_tuning.py` makes them; those of this repository
+    /// otherwise.
+    #[arg(long, value_name = "DIR")]
+    cases: Option<PathBuf>,
+    /// What the model is taught by; `recipes/teach-a-class.toml` otherwise.
+    #[arg(long, value_name = "FILE.toml")]
+    recipe: Option<PathBuf>,
+    /// The model's folder; the shipped model otherwise.
+    #[arg(long, value_name = "DIR")]
+    model: Option<PathBuf>,
+    /// Print one JSON object.
+    #[arg(long)]
+    json: bool,
+}
+
+impl FineTuning {
+    pub fn run(self) -> Result<(), Problem> {
+        let shipped = app::shipped_model()?;
+        let own = |path: &str| shipped.join("../..").join(path);
+        let model = self.model.unwrap_or_else(|| shipped.clone());
+        let cases = self.cases.unwrap_or_else(|| own("tests/parity/fine_tuning"));
+        let recipe = self.recipe.unwrap_or_else(|| own("recipes/teach-a-class.toml"));
+        let wanted = eval::fine_tuning::Wanted { model: &model, recipe: &recipe, cases: &cases };
+        let measure =
+            |progress: &Progress, cancel: &Cancel| eval::fine_tuning(wanted, progress, cancel);
+        show(&evaluated("per mille", measure)?, self.json)
+    }
+}
+
 /// Show a model a few drawn things and see whether it tells them apart.
 #[derive(clap::Args)]
 pub struct Sight {

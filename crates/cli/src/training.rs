@@ -1,9 +1,10 @@
 //! `sightline train`: a recipe carried out, with its progress shown.
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
+use train::fine_tune::{self, Examples, FineTune};
 use train::{Cancel, Event, Recipe};
 
 use crate::problem::Problem;
@@ -51,8 +52,7 @@ impl Train {
     }
 
     fn run(self) -> Result<(), Problem> {
-        let recipe = Recipe::load(&self.recipe).map_err(problem)?;
-        let folder = self.out.unwrap_or_else(|| self.recipe.with_extension("run"));
+        let folder = self.out.clone().unwrap_or_else(|| self.recipe.with_extension("run"));
         let checkpoint = folder.join("checkpoint.safetensors");
         if checkpoint.exists() && !self.resume {
             return Err(Problem::usage(
@@ -64,6 +64,10 @@ impl Train {
         let stop = cancel.clone();
         // Without the handler Ctrl-C ends the program; the last checkpoint stays.
         let _ = ctrlc::set_handler(move || stop.cancel());
+        if let Some(recipe) = FineTune::load(&self.recipe).map_err(problem)? {
+            return self.fine_tune(&recipe, &folder, &cancel);
+        }
+        let recipe = Recipe::load(&self.recipe).map_err(problem)?;
         let mut display = Display::new();
         let progress = train::run(&recipe, &folder, &cancel, &mut |event| display.show(&event));
         let progress = progress.map_err(problem)?;
@@ -75,6 +79,31 @@ impl Train {
         let end = if done { "finished" } else { "stopped; go on with --resume" };
         let (images, folder) = (progress.images, folder.display());
         crate::ask::print(&format!("{end} after {images} images; checkpoint in {folder}\n"))
+    }
+}
+
+impl Train {
+    /// A model that is there learns something more; what it learned is written as `peft` reads it.
+    fn fine_tune(&self, recipe: &FineTune, folder: &Path, cancel: &Cancel) -> Result<(), Problem> {
+        let mut display = Display::new();
+        display.bar.set_length(recipe.steps);
+        display.bar.set_prefix("fine-tune");
+        let lessons: (&dyn Examples, &dyn Examples) = (&recipe.data, &recipe.held_out);
+        let cache = vlm::cache_folder();
+        let folders = (folder, cache.as_deref());
+        let taught =
+            fine_tune::run(recipe, lessons, folders, cancel, &mut |event| display.tell(&event));
+        let (learned, progress) = taught.map_err(problem)?;
+        display.bar.finish_and_clear();
+        let config = vlm::Config::load(&recipe.model)?;
+        let out = self.export.clone().unwrap_or_else(|| folder.join("adapter"));
+        let base = recipe.model.display().to_string();
+        let mut said = format!("{} of {} steps", progress.step, recipe.steps);
+        if let Some(lora) = learned.lora() {
+            lora.write(&out, &config, &base)?;
+            said += &format!("; the adapter is in {}", out.display());
+        }
+        crate::ask::print(&format!("{said}; checkpoint in {}\n", folder.display()))
     }
 }
 
@@ -108,11 +137,7 @@ impl Display {
                 let left = indicatif::HumanDuration(*left);
                 let losses = losses.join(", ");
                 self.bar.set_message(format!("{images_per_second:.0}/s, {left} left; {losses}"));
-                if self.bar.is_hidden() && self.last_line.elapsed() > Display::LINE_EVERY {
-                    self.last_line = Instant::now();
-                    let (at, of) = (progress.stage_images, self.bar.length().unwrap_or_default());
-                    println!("{} {at}/{of} images {}", self.bar.prefix(), self.bar.message());
-                }
+                self.line_now_and_then("images", progress.stage_images);
             }
             Event::Measured { scores, .. } => {
                 let scores: Vec<String> = scores
@@ -120,12 +145,52 @@ impl Display {
                     .iter()
                     .map(|(name, score)| format!("{name} {:.3}", score.value()))
                     .collect();
-                let line = scores.join(", ");
-                // A hidden bar swallows what is printed above it.
-                if self.bar.is_hidden() { println!("{line}") } else { self.bar.println(line) }
+                self.say(&scores.join(", "));
             }
             Event::Saved { .. } => {}
         }
+    }
+}
+
+impl Display {
+    /// The same of a fine-tuning.
+    fn tell(&mut self, event: &fine_tune::Event<'_>) {
+        match event {
+            fine_tune::Event::Step { progress, loss, left, .. } => {
+                self.bar.set_position(progress.step);
+                let left = indicatif::HumanDuration(*left);
+                self.bar.set_message(format!("{left} left; loss {loss:.3}"));
+                self.line_now_and_then("steps", progress.step);
+            }
+            fine_tune::Event::Measured { progress, held } => {
+                let fine_tune::Held { n, loss, right, blind_right, .. } = held;
+                let (right, blind) = (100.0 * right, 100.0 * blind_right);
+                let mut line = format!(
+                    "step {}: of {n} held-out examples {right:.0} % right, {blind:.0} % without \
+                     their pictures; loss {loss:.3}",
+                    progress.step
+                );
+                if held.is_not_looking() {
+                    line += "\nIt is not looking: the answers can be guessed from the questions.";
+                }
+                self.say(&line);
+            }
+            fine_tune::Event::Saved { .. } => {}
+        }
+    }
+
+    /// Where the bar is hidden, a line every so often.
+    fn line_now_and_then(&mut self, unit: &str, at: u64) {
+        if self.bar.is_hidden() && self.last_line.elapsed() > Self::LINE_EVERY {
+            self.last_line = Instant::now();
+            let of = self.bar.length().unwrap_or_default();
+            println!("{} {at}/{of} {unit} {}", self.bar.prefix(), self.bar.message());
+        }
+    }
+
+    /// A hidden bar swallows what is printed above it.
+    fn say(&self, line: &str) {
+        if self.bar.is_hidden() { println!("{line}") } else { self.bar.println(line) }
     }
 }
 

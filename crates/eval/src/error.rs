@@ -10,6 +10,9 @@ pub enum Error {
     /// The engine could not load the model or answer with it.
     #[error(transparent)]
     Vlm(#[from] vlm::Error),
+    /// A fine-tuning did not come to its end.
+    #[error(transparent)]
+    Train(#[from] train::Error),
     /// The seeds name no scene.
     #[error("the seeds {start}..{end} name no scene: the end must be larger than the start")]
     NoScenes {

@@ -16,6 +16,7 @@ mod mentions;
 mod region;
 
 pub mod evidence;
+pub mod fine_tuning;
 pub mod nano;
 pub mod parity;
 pub mod quantization;
@@ -24,6 +25,7 @@ pub mod sight;
 pub use ask::{Model, calibration};
 pub use error::Error;
 pub use evidence::{calibrate, evidence};
+pub use fine_tuning::fine_tuning;
 pub use metric::{Bound, Demand, Metric, Statistic, Tally};
 pub use nano::nano;
 pub use nano::report::Report;

@@ -12,7 +12,6 @@
 //! them the check says so and proves only that their pictures differ.
 
 use std::fmt;
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 
 use candle_core::{Device, Tensor};
@@ -21,7 +20,7 @@ use scenes::{Colour, Mix, Options, Scene, SceneKind, class_named, classes};
 use serde::{Deserialize, Serialize};
 use vlm::Vlm;
 use vlm::explain::EvidenceHeads;
-use vlm::generate::{Branch, Cancel, Session};
+use vlm::generate::{Branch, Cancel, Hidden, Session};
 use vlm::processor::{Message, Processor};
 
 use crate::{Error, stored};
@@ -206,14 +205,9 @@ pub fn known_or_check(
 
 /// Where the check of such a load is kept.
 fn kept(folder: &Path, how: &str) -> Option<PathBuf> {
-    let mut hasher = DefaultHasher::new();
-    how.hash(&mut hasher);
-    let files = stored::model_files(folder).ok()?;
-    for path in files.iter().chain([&std::env::current_exe().ok()?]) {
-        let about = std::fs::metadata(path).ok()?;
-        (std::path::absolute(path).ok()?, about.len(), about.modified().ok()?).hash(&mut hasher);
-    }
-    Some(vlm::cache_folder()?.join("sight").join(format!("{:016x}.json", hasher.finish())))
+    let mut files = stored::model_files(folder).ok()?;
+    files.push(std::env::current_exe().ok()?);
+    stored::in_cache("sight", &files, how)
 }
 
 fn judge(sight: &Sight) -> (Verdict, String) {
@@ -348,7 +342,7 @@ impl Eyes<'_> {
         let branches: Vec<Branch> = messages
             .iter()
             .zip(asked)
-            .map(|(messages, (_, answer))| Branch { messages, answer, hidden: Vec::new() })
+            .map(|(messages, (_, answer))| Branch { messages, answer, hidden: Hidden::Nothing })
             .collect();
         let model = (self.vlm, self.processor);
         let told =

@@ -8,6 +8,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::fmt;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
@@ -117,14 +118,33 @@ pub(crate) fn files_key(model_dir: &Path) -> Result<String, Error> {
     key("", model_dir)
 }
 
+/// Models below this are read anew each time, which takes a moment.
+const LARGE: u64 = 64 << 20;
+
 fn key(definition: &str, model_dir: &Path) -> Result<String, Error> {
+    let files = model_files(model_dir)?;
+    let size: u64 = files.iter().filter_map(|path| Some(path.metadata().ok()?.len())).sum();
+    let kept = if size < LARGE { None } else { in_cache("keys", &files, definition) };
+    let read = |path: &PathBuf| serde_json::from_slice(&std::fs::read(path).ok()?).ok();
+    if let Some(known) = kept.as_ref().and_then(read) {
+        return Ok(known);
+    }
+    let key = read_key(definition, (model_dir, &files))?;
+    if let Some(path) = kept {
+        // A disk that refuses costs only the next call's time.
+        let _ = write(&path, &key);
+    }
+    Ok(key)
+}
+
+fn read_key(definition: &str, (model_dir, files): (&Path, &[PathBuf])) -> Result<String, Error> {
     let mut hash = Sha256::new();
     hash.update(definition);
     let mut chunk = vec![0; 1 << 20];
-    for path in model_files(model_dir)? {
+    for path in files {
         let read = |source| Error::Read { path: path.clone(), source };
-        hash.update(path.strip_prefix(model_dir).unwrap_or(&path).to_string_lossy().as_bytes());
-        let mut file = std::fs::File::open(&path).map_err(read)?;
+        hash.update(path.strip_prefix(model_dir).unwrap_or(path).to_string_lossy().as_bytes());
+        let mut file = std::fs::File::open(path).map_err(read)?;
         loop {
             match file.read(&mut chunk).map_err(read)? {
                 0 => break,
@@ -133,6 +153,18 @@ fn key(definition: &str, model_dir: &Path) -> Result<String, Error> {
         }
     }
     Ok(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+/// Where what is known of these very files lies, told by their names, sizes and times of change;
+/// `what` tells it from what else is known of them.
+pub(crate) fn in_cache(folder: &str, files: &[PathBuf], what: &str) -> Option<PathBuf> {
+    let mut hasher = DefaultHasher::new();
+    what.hash(&mut hasher);
+    for path in files {
+        let about = std::fs::metadata(path).ok()?;
+        (std::path::absolute(path).ok()?, about.len(), about.modified().ok()?).hash(&mut hasher);
+    }
+    Some(vlm::cache_folder()?.join(folder).join(format!("{:016x}.json", hasher.finish())))
 }
 
 /// Everything that decides an answer: settings, vocabulary, weights.

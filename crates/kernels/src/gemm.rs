@@ -9,8 +9,9 @@ mod tile;
 
 pub(crate) use pack::{PackedLine, reserve};
 use pack::{pack_columns, pack_rows};
-use rayon::prelude::*;
 use std::cell::RefCell;
+
+use crate::pool;
 
 /// How products are formed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -129,7 +130,7 @@ impl RawOut {
 /// Multiply–adds below which a second thread does not pay.
 const PARALLEL_FLOPS: usize = 1 << 20;
 
-/// `out (m, n) = start + a (m, k) · b (k, n)`, over rayon's threads when there are several.
+/// `out (m, n) = start + a (m, k) · b (k, n)`, over the pool's threads when there are several.
 ///
 /// # Panics
 /// When the shapes disagree or reach past their slices.
@@ -137,26 +138,25 @@ pub fn gemm(out: Out, a: Mat, b: Mat, start: Start, precision: Precision) {
     let (m, n) = (a.rows, b.cols);
     assert_eq!(a.cols, b.rows, "inner sizes differ");
     let Some(raw) = checked(out, a, b, start) else { return };
-    let n_threads = rayon::current_num_threads();
-    if n_threads < 2 || m * n * a.cols < PARALLEL_FLOPS || precision == Precision::F32 {
-        let threads = if m * n * a.cols < PARALLEL_FLOPS { 1 } else { n_threads };
+    let n_threads = pool::n_threads();
+    if n_threads < 2 || m * n * a.cols < PARALLEL_FLOPS {
         // SAFETY: the output was checked above to hold (m, n), and is borrowed mutably.
-        return unsafe { block(raw, a, b, start, (precision, threads)) };
+        return unsafe { block(raw, a, b, start, precision) };
     }
     let task = |size: usize| size.div_ceil(2 * n_threads).next_multiple_of(32);
     if m >= n {
         let step = task(m);
-        (0..m.div_ceil(step)).into_par_iter().for_each(|i| {
+        pool::run(m.div_ceil(step), |i| {
             let (first, rows) = (i * step, step.min(m - i * step));
             // SAFETY: tasks write disjoint rows of the checked output.
             unsafe {
                 let part = raw.offset(first * raw.row_stride);
-                block(part, a.row_range(first, rows), b, start, (precision, 1));
+                block(part, a.row_range(first, rows), b, start, precision);
             }
         });
     } else {
         let step = task(n);
-        (0..n.div_ceil(step)).into_par_iter().for_each(|i| {
+        pool::run(n.div_ceil(step), |i| {
             let (first, cols) = (i * step, step.min(n - i * step));
             let start = match start {
                 Start::Bias(bias) => Start::Bias(&bias[first..first + cols]),
@@ -164,7 +164,7 @@ pub fn gemm(out: Out, a: Mat, b: Mat, start: Start, precision: Precision) {
             };
             // SAFETY: tasks write disjoint columns of the checked output.
             unsafe {
-                block(raw.offset(first), a, b.col_range(first, cols), start, (precision, 1));
+                block(raw.offset(first), a, b.col_range(first, cols), start, precision);
             }
         });
     }
@@ -194,7 +194,7 @@ pub fn gemm_on_this_thread(out: Out, a: Mat, b: Mat, start: Start, precision: Pr
     assert_eq!(a.cols, b.rows, "inner sizes differ");
     if let Some(raw) = checked(out, a, b, start) {
         // SAFETY: the output was checked to hold (m, n), and is borrowed mutably.
-        unsafe { block(raw, a, b, start, (precision, 1)) }
+        unsafe { block(raw, a, b, start, precision) }
     }
 }
 
@@ -202,16 +202,10 @@ pub fn gemm_on_this_thread(out: Out, a: Mat, b: Mat, start: Start, precision: Pr
 ///
 /// # Safety
 /// `out` must be valid for writing (and, for `Start::Old`, reading) `a.rows` rows of `b.cols`.
-pub(crate) unsafe fn block(
-    out: RawOut,
-    a: Mat,
-    b: Mat,
-    start: Start,
-    (precision, threads): (Precision, usize),
-) {
+pub(crate) unsafe fn block(out: RawOut, a: Mat, b: Mat, start: Start, precision: Precision) {
     match precision {
         // SAFETY: passed on from the caller.
-        Precision::F32 => unsafe { f32_block(out, a, b, start, threads) },
+        Precision::F32 => unsafe { f32_block(out, a, b, start) },
         // SAFETY: passed on from the caller.
         Precision::Bf16 => unsafe { bf16_columns(out, a, (&b, b.cols), start) },
     }
@@ -219,7 +213,7 @@ pub(crate) unsafe fn block(
 
 /// # Safety
 /// As [`block`].
-unsafe fn f32_block(out: RawOut, a: Mat, b: Mat, start: Start, threads: usize) {
+unsafe fn f32_block(out: RawOut, a: Mat, b: Mat, start: Start) {
     let (m, n, k) = (a.rows, b.cols, a.cols);
     if let Start::Bias(bias) = start {
         for i in 0..m {
@@ -229,10 +223,6 @@ unsafe fn f32_block(out: RawOut, a: Mat, b: Mat, start: Start, threads: usize) {
             }
         }
     }
-    let parallelism = match threads {
-        0 | 1 => gemm::Parallelism::None,
-        n => gemm::Parallelism::Rayon(n),
-    };
     // SAFETY: the operands were checked to lie inside their slices by `Mat::assert_inside` or by
     // construction, the output by the caller.
     unsafe {
@@ -255,7 +245,7 @@ unsafe fn f32_block(out: RawOut, a: Mat, b: Mat, start: Start, threads: usize) {
             false,
             false,
             false,
-            parallelism,
+            gemm::Parallelism::None,
         );
     }
 }

@@ -13,6 +13,7 @@ mod dialogue;
 mod error;
 mod evaluate;
 mod export;
+pub mod fine_tune;
 mod grounding;
 mod letters;
 mod models;

@@ -19,6 +19,7 @@ mod tests;
 
 use std::path::Path;
 
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::checkpoint::Checkpoint;
@@ -52,6 +53,15 @@ pub enum ModelType {
     InstructBlip,
     /// A language model alone: Llama, Qwen2 or Mistral.
     Text,
+}
+
+/// The parts of a model, which can be trained apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Part {
+    VisionEncoder,
+    Projector,
+    LanguageModel,
 }
 
 /// Which of the vision encoder's positions the projector receives (LLaVA).
@@ -136,6 +146,20 @@ impl Config {
     /// Where its parts lie in a checkpoint.
     pub(crate) fn tensor_names(&self) -> &'static TensorNames {
         (self.family().tensors)(self)
+    }
+
+    /// The part that a weight, layer or adapter belongs to, by its name.
+    pub fn part_of(&self, name: &str) -> Part {
+        let names = self.tensor_names();
+        let is_in = |prefix: &str| {
+            name.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+        };
+        match name {
+            _ if is_in(names.projector) => Part::Projector,
+            _ if names.image_newline.is_some_and(is_in) => Part::Projector,
+            _ if is_in(names.vision_encoder) => Part::VisionEncoder,
+            _ => Part::LanguageModel,
+        }
     }
 
     /// The image processor of checkpoints whose files name none.

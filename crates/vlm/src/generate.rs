@@ -15,7 +15,7 @@ mod score;
 mod teller;
 
 pub(crate) use branches::Row;
-pub use branches::{Branch, Cell, Told};
+pub use branches::{Branch, Cell, Hidden, Told};
 pub use features::{Features, TokenFeatures, WordFeatures};
 pub use options::{Cancel, GenerateOptions, Timings};
 pub use score::Look;

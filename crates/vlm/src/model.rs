@@ -34,6 +34,7 @@ use candle_core::{D, Device, Tensor};
 use crate::checkpoint::Checkpoint;
 use crate::config::{Config, VisionKind};
 use crate::error::{Context, Error};
+use crate::lora::Lora;
 use crate::probe::Probe;
 use crate::processor::ImageSpan;
 use crate::weights::TensorMap;
@@ -74,6 +75,50 @@ pub struct Vlm {
     pub language_model: LanguageModel,
 }
 
+/// How a model is loaded.
+pub struct LoadOptions<'a> {
+    pub device: &'a Device,
+    /// On the CPU only.
+    pub quantization: Quantization,
+    /// Where the packed form is kept; without one it is made in memory.
+    pub cache: Option<&'a Path>,
+    pub compute: Compute,
+    pub overlay: &'a Overlay<'a>,
+}
+
+impl<'a> LoadOptions<'a> {
+    /// As the checkpoint has it, in f32.
+    pub fn on(device: &'a Device) -> Self {
+        const NOTHING: &Overlay = &Overlay { adapters: Vec::new(), tensors: Vec::new() };
+        let (quantization, compute) = (Quantization::None, Compute::F32);
+        LoadOptions { device, quantization, cache: None, compute, overlay: NOTHING }
+    }
+}
+
+/// What is laid over a checkpoint's weights.
+#[derive(Default)]
+pub struct Overlay<'a> {
+    /// Each with how strongly it counts: 1 as it was trained.
+    pub adapters: Vec<(&'a Lora, f64)>,
+    /// Instead of the checkpoint's own, by the engine's names; variables stay linked.
+    pub tensors: Vec<(String, Tensor)>,
+}
+
+impl Overlay<'_> {
+    fn lay_over(&self, tensors: &mut TensorMap) {
+        for (i, (adapter, _)) in self.adapters.iter().enumerate() {
+            tensors.insert(adapter.named(&i.to_string()));
+        }
+        tensors.insert(self.tensors.iter().cloned());
+    }
+
+    /// What the adapters' tensors are called after, and what each is multiplied by.
+    fn scales(&self) -> Vec<(String, f64)> {
+        let adapters = self.adapters.iter().enumerate();
+        adapters.map(|(i, (adapter, by))| (i.to_string(), adapter.scale * by)).collect()
+    }
+}
+
 /// The parts that make picture tokens.
 pub struct Eyes {
     pub vision_encoder: VisionEncoder,
@@ -88,8 +133,7 @@ impl Vlm {
     /// Errors: unsupported family; weights missing, damaged or not fitting `config.json`, with
     /// every tensor named.
     pub fn load(dir: &Path, device: &Device) -> Result<Vlm, Error> {
-        let config = Config::load(dir)?;
-        Self::from_tensors(&config, Checkpoint::open(dir)?.tensors(device)?, Compute::F32)
+        Self::load_with(dir, LoadOptions::on(device))
     }
 
     /// Whether the weights of a model are whole and fit its `config.json`, unread.
@@ -114,36 +158,50 @@ impl Vlm {
         quantization: Quantization,
         cache: Option<&Path>,
     ) -> Result<Vlm, Error> {
+        // Weights of so few bits lose nothing more to bf16 that would be seen (see
+        // `eval quantization`), and tiles of it are several times as fast.
+        let compute = match (quantization, kernels::level()) {
+            (Quantization::Q8_0 | Quantization::Q4_0, kernels::Level::Amx) => Compute::Bf16,
+            _ => Compute::F32,
+        };
+        let options = LoadOptions { quantization, cache, compute, ..LoadOptions::on(device) };
+        Self::load_with(dir, options)
+    }
+
+    /// As [`Vlm::load_quantized`], with something laid over the checkpoint's weights.
+    ///
+    /// Errors: as there; tensors of the overlay that the model has no place for.
+    pub fn load_with(dir: &Path, options: LoadOptions) -> Result<Vlm, Error> {
+        let LoadOptions { device, quantization, cache, compute, overlay } = options;
+        let config = Config::load(dir)?;
+        let open = || {
+            let mut tensors = Checkpoint::open(dir)?.tensors(device)?;
+            let tied = config.tensor_names().adopt(&config, &mut tensors);
+            overlay.lay_over(&mut tensors);
+            Ok::<_, Error>((tensors, tied))
+        };
+        let loader = |tensors, compute| Loader::new(tensors, compute).adapted(overlay.scales());
+        let (tensors, tied) = open()?;
         if quantization == Quantization::None {
-            return Self::load(dir, device);
+            return Self::finished(&config, loader(tensors, compute), tied);
         }
         if !device.is_cpu() {
             let reason = "packed weights run on the CPU only; load the model unpacked".into();
             return Err(Error::Device { device: crate::device::name(device).into(), reason });
         }
-        let config = Config::load(dir)?;
-        let family = config.tensor_names();
-        let open = || {
-            let mut tensors = Checkpoint::open(dir)?.tensors(device)?;
-            let tied = family.adopt(&config, &mut tensors);
-            Ok::<_, Error>((tensors, tied))
-        };
         // Everything that can be wrong with the files shows before the long work begins.
-        let (tensors, tied) = open()?;
         let key = tensors.fingerprint();
-        let mut plan = Loader::new(tensors.dry(), Compute::F32).quantized(quantization, None);
+        let mut plan = loader(tensors.dry(), compute).quantized(quantization, None);
         Self::build(&config, &mut plan, tied)?;
         let matrices = std::mem::take(&mut plan.matrices);
         plan.finish()?;
         let packed = PackedFile::open_or_make(cache, &key, &matrices, || Ok(open()?.0))?;
-        // Weights of so few bits lose nothing more to bf16 that would be seen (see
-        // `eval quantization`), and tiles of it are several times as fast.
-        let compute = match kernels::level() {
-            kernels::Level::Amx => Compute::Bf16,
-            _ => Compute::F32,
-        };
-        let mut loader = Loader::new(open()?.0, compute).quantized(quantization, Some(packed));
-        let vlm = Self::build(&config, &mut loader, tied)?;
+        let loader = loader(open()?.0, compute).quantized(quantization, Some(packed));
+        Self::finished(&config, loader, tied)
+    }
+
+    fn finished(config: &Config, mut loader: Loader, tied: bool) -> Result<Vlm, Error> {
+        let vlm = Self::build(config, &mut loader, tied)?;
         loader.finish()?;
         Ok(vlm)
     }
@@ -156,10 +214,7 @@ impl Vlm {
         compute: Compute,
     ) -> Result<Vlm, Error> {
         let tied = config.tensor_names().adopt(config, &mut tensors);
-        let mut loader = Loader::new(tensors, compute);
-        let vlm = Self::build(config, &mut loader, tied)?;
-        loader.finish()?;
-        Ok(vlm)
+        Self::finished(config, Loader::new(tensors, compute), tied)
     }
 
     /// Where the weights live.
@@ -173,6 +228,25 @@ impl Vlm {
         let tied = config.tensor_names().is_tied(config, None);
         Self::build(config, &mut recorder, tied)?;
         Ok(recorder.asked)
+    }
+
+    /// Some of a checkpoint's weights, by the names of [`Vlm::parameter_shapes`], in f32.
+    ///
+    /// Errors: as [`Vlm::load`].
+    pub fn weights(
+        dir: &Path,
+        device: &Device,
+        wanted: impl Fn(&str) -> bool,
+    ) -> Result<Vec<(String, Tensor)>, Error> {
+        let config = Config::load(dir)?;
+        let mut tensors = Checkpoint::open(dir)?.tensors(device)?;
+        config.tensor_names().adopt(&config, &mut tensors);
+        let shapes = Self::parameter_shapes(&config)?.into_iter();
+        let weights = shapes.filter(|(name, _)| wanted(name)).map(|(name, dims)| {
+            let tensor = tensors.take(&name, &dims)?;
+            Ok((name, tensor))
+        });
+        weights.collect()
     }
 
     /// Bytes that the weights of such a model take in memory on a CPU.

@@ -8,6 +8,7 @@
 pub mod chat;
 pub mod image;
 mod layout;
+mod lesson;
 mod span;
 #[cfg(test)]
 mod tests;
@@ -21,6 +22,7 @@ use candle_core::{Device, Tensor};
 pub use chat::{ChatTemplate, Message, Part, Role};
 pub use image::{ImageProcessor, Tile, Tiles};
 pub use layout::Layout;
+pub use lesson::Lesson;
 pub use span::{ImageSpan, Packing, Visible};
 pub use tokenizer::{PaddedTexts, TextStream, TextTokenizer, Tokenizer};
 

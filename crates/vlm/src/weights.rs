@@ -95,6 +95,24 @@ impl TensorMap {
         self.sources.contains_key(name)
     }
 
+    /// Its shape, without reading it.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub(crate) fn dims(&self, name: &str) -> Result<Option<Vec<usize>>, Error> {
+        match (self.sources.get(name), &self.files) {
+            (Some(Source::Loaded(tensor)), _) => Ok(Some(tensor.dims().to_vec())),
+            (Some(Source::Mapped(stored)), Some(files)) => files.shape(stored).map(Some),
+            _ => Ok(None),
+        }
+    }
+
+    /// Adds tensors in memory; one of the same name is replaced.
+    pub(crate) fn insert(&mut self, tensors: impl IntoIterator<Item = (String, Tensor)>) {
+        let tensors = tensors.into_iter();
+        self.sources.extend(tensors.map(|(name, tensor)| (name, Source::Loaded(tensor))));
+    }
+
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.sources.keys().map(String::as_str)
     }
@@ -122,14 +140,10 @@ impl TensorMap {
     /// A missing or misshaped one is noted for `finish` and replaced by a stand-in of the right
     /// shape, so that one pass finds every problem. Errors: the file cannot be read.
     pub fn take(&mut self, name: &str, dims: &[usize]) -> Result<Tensor, Error> {
+        let found = self.dims(name)?.unwrap_or_default();
         let Some(source) = self.sources.remove(name) else {
             self.problems.borrow_mut().missing.push(name.to_string());
             return self.stand_in(dims);
-        };
-        let found = match (&source, &self.files) {
-            (Source::Loaded(tensor), _) => tensor.dims().to_vec(),
-            (Source::Mapped(stored), Some(files)) => files.shape(stored)?,
-            (Source::Mapped(_), None) => Vec::new(),
         };
         if found != dims {
             let misshaped = (name.to_string(), dims.to_vec(), found);

@@ -10,7 +10,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("vlm", &["kernels"]),
     ("scenes", &[]),
     ("train", &["kernels", "vlm", "scenes"]),
-    ("eval", &["vlm", "scenes"]),
+    ("eval", &["vlm", "scenes", "train"]),
     ("bench", &["kernels", "vlm", "train", "eval"]),
     ("hub", &[]),
     ("app", &["vlm", "scenes", "train", "eval", "hub"]),

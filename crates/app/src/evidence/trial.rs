@@ -4,7 +4,7 @@
 use std::time::Instant;
 
 use vlm::explain::{self, KnockOut, Tested, Watch};
-use vlm::generate::{Branch, Cancel, Cell, Event, GenerateOptions, Session, Told};
+use vlm::generate::{Branch, Cancel, Cell, Event, GenerateOptions, Hidden, Session, Told};
 use vlm::processor::Message;
 
 use crate::api::{
@@ -180,9 +180,9 @@ pub(super) fn blinded(
     cancel: &Cancel,
 ) -> Result<[Told; 2], vlm::Error> {
     let messages = subject.messages.as_slice();
-    let n = Session::image_cells(&model.processor, (messages, images))?.len();
     let answer = subject.answer.text.trim();
-    let branches = [Vec::new(), vec![true; n]].map(|hidden| Branch { messages, answer, hidden });
+    let hidden = [Hidden::Nothing, Hidden::Everything];
+    let branches = hidden.map(|hidden| Branch { messages, answer, hidden });
     let mut told = session.tell(model.both(), images, &branches, cancel)?.into_iter();
     Ok([told.next().unwrap_or_default(), told.next().unwrap_or_default()])
 }

@@ -122,7 +122,7 @@ pub(crate) fn effects(
     let whole = witness.retell(&scene.image, asked)?;
     let tokens: Vec<(usize, usize)> = whole.answer.words.iter().map(|word| word.tokens).collect();
     let mut log_probabilities = |picture: &RgbImage| -> Result<Vec<f64>, Error> {
-        let logprobs = witness.told(picture, asked, Vec::new())?.logprobs;
+        let logprobs = witness.told(picture, asked)?.logprobs;
         let of = |&(first, last): &(usize, usize)| {
             let word = logprobs.get(first..=last).unwrap_or_default();
             word.iter().map(|&logprob| f64::from(logprob)).sum()

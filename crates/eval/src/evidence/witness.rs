@@ -7,7 +7,7 @@ use vlm::explain::{
     Calibration, Checked, Evidence, KnockOut, Subject, Watch, Word, check, claims, is_content_word,
     knock_out,
 };
-use vlm::generate::{Answer, Branch, Cancel, Features, Session, Told};
+use vlm::generate::{Answer, Branch, Cancel, Features, Hidden, Session, Told};
 use vlm::processor::Message;
 
 use super::localisation::Map;
@@ -115,15 +115,14 @@ impl<'a> Witness<'a> {
         ask::answer(self.model, &mut self.session, asked, self.cancel)
     }
 
-    /// What the model makes of an answer that is given, image tokens hidden or not.
+    /// What the model makes of an answer that is given.
     pub fn told(
         &mut self,
         picture: &RgbImage,
         (question, answer): (&str, &str),
-        hidden: Vec<bool>,
     ) -> Result<Told, Error> {
         let messages = [Message::user(1, question)];
-        let branches = [Branch { messages: &messages, answer, hidden }];
+        let branches = [Branch { messages: &messages, answer, hidden: Hidden::Nothing }];
         let model = (&self.model.vlm, &self.model.processor);
         let pictures = std::slice::from_ref(picture);
         let mut told = self.session.tell(model, pictures, &branches, self.cancel)?;
@@ -132,7 +131,7 @@ impl<'a> Witness<'a> {
 
     /// The probability of a given answer: of all its tokens together.
     pub fn probability(&mut self, picture: &RgbImage, asked: (&str, &str)) -> Result<f64, Error> {
-        let told = self.told(picture, asked, Vec::new())?;
+        let told = self.told(picture, asked)?;
         Ok(told.logprobs.iter().map(|&logprob| f64::from(logprob)).sum::<f64>().exp())
     }
 }

@@ -16,7 +16,7 @@ use super::claims::{Claim, ClaimKind};
 use super::logistic::{logit, sigmoid};
 use super::{Calibration, Word, certainty, is_content_word};
 use crate::generate::{
-    Answer, Branch, Cancel, Row, Session, log_probability, said_text, said_tokens,
+    Answer, Branch, Cancel, Hidden, Row, Session, log_probability, said_text, said_tokens,
 };
 use crate::processor::{Message, Part, Processor};
 use crate::{Error, Vlm};
@@ -130,8 +130,7 @@ pub fn check(
     (answer, claims): (&Answer, &[Claim]),
     cancel: &Cancel,
 ) -> Result<Vec<Checked>, Error> {
-    let n_cells = Session::image_cells(processor, (messages, images))?.len();
-    if n_cells == 0 || claims.is_empty() {
+    if images.is_empty() || claims.is_empty() {
         return Ok(Vec::new());
     }
     let said = answer.text.trim();
@@ -142,15 +141,15 @@ pub fn check(
     let branches = probes.iter().map(|messages| Branch {
         messages,
         answer: answer_of_probe,
-        hidden: Vec::new(),
+        hidden: Hidden::Nothing,
     });
     let mut branches: Vec<Branch> = branches.collect();
     let tokens = said_tokens(processor, messages, said)?;
     let known = logprobs_of(answer, &tokens);
     if known.is_none() {
-        branches.push(Branch { messages, answer: said, hidden: Vec::new() });
+        branches.push(Branch { messages, answer: said, hidden: Hidden::Nothing });
     }
-    branches.push(Branch { messages, answer: said, hidden: vec![true; n_cells] });
+    branches.push(Branch { messages, answer: said, hidden: Hidden::Everything });
     let blind = branches.len() - 1;
     let mut found = Found { with: known.unwrap_or_default(), ..Found::default() };
     let mut odds = vec![0.0; claims.len()];

@@ -7,7 +7,7 @@
 use image::{Rgb, RgbImage};
 
 use super::knock_out::{Subject, tokens_of_words};
-use crate::generate::{Answer, Branch, Cancel, GenerateOptions, Session};
+use crate::generate::{Answer, Branch, Cancel, GenerateOptions, Hidden, Session};
 use crate::processor::{Message, Processor};
 use crate::{Error, Vlm};
 
@@ -92,7 +92,7 @@ fn likelihood(
     cancel: &Cancel,
 ) -> Result<f32, Error> {
     let answer = subject.answer.text.trim();
-    let branch = Branch { messages, answer, hidden: Vec::new() };
+    let branch = Branch { messages, answer, hidden: Hidden::Nothing };
     let told = session.tell((vlm, processor), images, &[branch], cancel)?;
     let logprobs = told.into_iter().next().unwrap_or_default().logprobs;
     let of_words = tokens_of_words(processor, messages, subject.answer)?.into_iter();

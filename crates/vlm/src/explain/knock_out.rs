@@ -15,7 +15,7 @@ use super::check::pieces;
 use super::cover::{Tested, cover};
 use super::region::region;
 use super::{Evidence, Heatmap, Word, is_content_word};
-use crate::generate::{Answer, Branch, Cancel, Cell, Session, said_tokens};
+use crate::generate::{Answer, Branch, Cancel, Cell, Hidden, Session, said_tokens};
 use crate::processor::{Message, Processor};
 use crate::{Error, Vlm};
 
@@ -157,7 +157,11 @@ pub fn spot(
     };
     let hidden: Vec<bool> = cells.iter().map(touches).collect();
     let said = answer.text.trim();
-    let branches = [Vec::new(), hidden].map(|hidden| Branch { messages, answer: said, hidden });
+    let branches = [Hidden::Nothing, Hidden::Tokens(hidden)].map(|hidden| Branch {
+        messages,
+        answer: said,
+        hidden,
+    });
     let told = session.tell((vlm, processor), images, &branches, cancel)?;
     let tokens = tokens_of_words(processor, messages, answer)?;
     let mut drops: Vec<(usize, f32)> = tokens
@@ -251,7 +255,7 @@ impl<'a> Study<'a> {
     ) -> Result<(), Error> {
         let said = self.answer.text.trim();
         let mut ask = |hidden: Vec<Vec<bool>>| -> Result<Vec<Vec<f32>>, Error> {
-            let branch = |hidden| Branch { messages, answer: said, hidden };
+            let branch = |hidden| Branch { messages, answer: said, hidden: Hidden::Tokens(hidden) };
             let branches: Vec<Branch> = hidden.into_iter().map(branch).collect();
             let told = session.tell(model, images, &branches, cancel)?;
             Ok(told.into_iter().map(|told| told.logprobs).collect())

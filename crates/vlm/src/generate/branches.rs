@@ -31,9 +31,38 @@ const LOGITS_AT_ONCE: usize = 64;
 pub struct Branch<'a> {
     pub messages: &'a [Message],
     pub answer: &'a str,
-    /// Which image tokens it does not see, in the order of [`Session::image_cells`]; empty: it
-    /// sees all.
-    pub hidden: Vec<bool>,
+    pub hidden: Hidden,
+}
+
+/// Which image tokens a branch does not see.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub enum Hidden {
+    #[default]
+    Nothing,
+    /// It is told as if there were no picture.
+    Everything,
+    /// These, in the order of [`Session::image_cells`].
+    Tokens(Vec<bool>),
+}
+
+impl Hidden {
+    /// Whether there is any.
+    fn hides(&self) -> bool {
+        match self {
+            Hidden::Nothing => false,
+            Hidden::Everything => true,
+            Hidden::Tokens(tokens) => tokens.contains(&true),
+        }
+    }
+
+    /// Whether the `idx`-th is among them.
+    fn has(&self, idx: usize) -> bool {
+        match self {
+            Hidden::Nothing => false,
+            Hidden::Everything => true,
+            Hidden::Tokens(tokens) => tokens[idx],
+        }
+    }
 }
 
 /// What the model made of a branch.
@@ -76,7 +105,7 @@ pub(super) struct Plan {
     said: Rc<Vec<u32>>,
     /// How many tokens of the prompt are the prefix.
     prefix: usize,
-    hidden: Vec<bool>,
+    hidden: Hidden,
     /// Its pictures are left out, since the model has no tokens to hide.
     blind: bool,
 }
@@ -289,13 +318,14 @@ impl Plan {
     fn hidden_positions(&self) -> Vec<usize> {
         let spans: Vec<&ImageSpan> =
             self.inputs.image_spans.iter().filter(|span| span.is_in_prompt()).collect();
-        let mut hidden = self.hidden.iter().copied();
-        let mut positions = Vec::new();
+        let (mut idx, mut positions) = (0, Vec::new());
         for of_image in spans.chunk_by(|a, b| a.image == b.image) {
             let tokens = of_image.iter().flat_map(|span| span.tokens.clone());
             let seen = positions.len();
             let n = tokens.clone().count();
-            positions.extend(tokens.zip(&mut hidden).filter(|(_, hides)| *hides).map(|(at, _)| at));
+            positions
+                .extend(tokens.zip(idx..).filter(|(_, i)| self.hidden.has(*i)).map(|(at, _)| at));
+            idx += n;
             if let ([first, .., last], true) = (of_image, positions.len() - seen == n) {
                 positions.truncate(seen);
                 positions.extend(first.tokens.start..last.tokens.end);
@@ -315,8 +345,7 @@ pub(super) fn plans(
     let has_tokens = !vlm.config.text_config.has_cross_attention();
     let mut plans: Vec<Plan> = Vec::new();
     for (i, branch) in branches.iter().enumerate() {
-        let hides = branch.hidden.contains(&true);
-        let blind = hides && !has_tokens;
+        let blind = branch.hidden.hides() && !has_tokens;
         let same = |(other, plan): &(&Branch, &Plan)| {
             std::ptr::eq(other.messages, branch.messages) && plan.blind == blind
         };
@@ -346,14 +375,14 @@ pub(super) fn plans(
 /// Errors: not as many as there are image tokens; some of those that cannot be hidden.
 fn check_hidden(branch: &Branch, inputs: &Inputs, blind: bool) -> Result<(), Error> {
     let n = inputs.image_spans.iter().map(|span| span.tokens.len()).sum::<usize>();
-    match branch.hidden.as_slice() {
-        hidden if blind && hidden.contains(&false) => Err(Error::Unhidable),
-        hidden if hidden.is_empty() || blind || hidden.len() == n => Ok(()),
-        hidden => Err(Error::Shape {
+    match &branch.hidden {
+        Hidden::Tokens(tokens) if blind && tokens.contains(&false) => Err(Error::Unhidable),
+        Hidden::Tokens(tokens) if !blind && tokens.len() != n => Err(Error::Shape {
             tensor: "hidden",
             expected: format!("({n}), one for each image token"),
-            found: vec![hidden.len()],
+            found: vec![tokens.len()],
         }),
+        _ => Ok(()),
     }
 }
 

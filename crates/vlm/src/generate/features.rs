@@ -2,7 +2,7 @@
 
 use image::RgbImage;
 
-use super::branches::{Branch, Cell, cells, plans};
+use super::branches::{Branch, Cell, Hidden, cells, plans};
 use super::{Answer, Cancel, GenerateOptions, Run, Session, image_tokens};
 use crate::explain::Word;
 use crate::processor::{ImageSpan, Inputs, Message, Processor};
@@ -55,7 +55,7 @@ impl Session {
         answer: &str,
         cancel: &Cancel,
     ) -> Result<Features, Error> {
-        let branch = Branch { messages, answer, hidden: Vec::new() };
+        let branch = Branch { messages, answer, hidden: Hidden::Nothing };
         let plans = plans((vlm, processor), images, std::slice::from_ref(&branch))?;
         let options = GenerateOptions::default();
         let inputs = Inputs::clone(&plans[0].inputs);
@@ -112,7 +112,7 @@ impl Session {
             let mut other = Session::new(calibration);
             return other.read_image_tokens(model, (messages, images), words, cancel);
         }
-        let branch = Branch { messages, answer: "", hidden: Vec::new() };
+        let branch = Branch { messages, answer: "", hidden: Hidden::Nothing };
         let plans = plans(model, images, std::slice::from_ref(&branch))?;
         let read = self.read_prefix(model, images, &plans[0], cancel);
         read.inspect_err(|_| self.clear())?;

@@ -143,7 +143,7 @@ impl LanguageModel {
             false => loader.linear(head, (v, d), false)?,
             true => {
                 let weight = embed_tokens.weight.clone();
-                Linear { weight, bias: None, compute: loader.compute }
+                Linear { weight, bias: None, compute: loader.compute, adapters: Vec::new() }
             }
         };
         let positions = match config.kind {

@@ -9,9 +9,11 @@ use candle_core::{DType, Device, Tensor};
 use kernels::quant::{Format, GROUP};
 
 use super::nn::{
-    Compute, Embedding, LayerNorm, Linear, Norm, PackedWeight, Projections, RmsNorm, Weight,
+    Adapter, Compute, Embedding, LayerNorm, Linear, Norm, PackedWeight, Projections, RmsNorm,
+    Weight,
 };
 use crate::error::{Context, Error};
+use crate::lora;
 use crate::weights::TensorMap;
 use crate::weights::packed::{Matrix, PackedFile, Quantization};
 
@@ -25,6 +27,8 @@ pub(crate) struct Loader {
     pub(crate) compute: Compute,
     quantization: Quantization,
     packed: Option<PackedFile>,
+    /// What the tensors of adapters are called after, and what each is scaled by.
+    adapters: Vec<(String, f64)>,
     in_decoder: bool,
 }
 
@@ -42,8 +46,14 @@ impl Loader {
             compute: Compute::default(),
             quantization: Quantization::None,
             packed: None,
+            adapters: Vec::new(),
             in_decoder: false,
         }
+    }
+
+    /// With the adapters of these names laid over the layers that they have tensors for.
+    pub(crate) fn adapted(self, adapters: Vec<(String, f64)>) -> Self {
+        Loader { adapters, ..self }
     }
 
     /// Matrices as `quantization` has them: from `packed`, or only recorded without one.
@@ -93,7 +103,28 @@ impl Loader {
             true => Some(self.tensor(&format!("{name}.bias"), &[n_out])?),
             false => None,
         };
-        Ok(Linear { weight, bias, compute: self.compute })
+        let adapters = self.adapters_of(name, (n_out, n_in))?;
+        Ok(Linear { weight, bias, compute: self.compute, adapters })
+    }
+
+    /// The adapters of a layer, in their order.
+    fn adapters_of(&mut self, name: &str, size: (usize, usize)) -> Result<Vec<Adapter>, Error> {
+        let Some(tensors) = &mut self.tensors else { return Ok(Vec::new()) };
+        let mut found = Vec::new();
+        for (adapter, scale) in &self.adapters {
+            let [down, up, magnitude] = lora::tensors_of(name, adapter);
+            let Some(rank) = tensors.dims(&down)?.and_then(|dims| dims.first().copied()) else {
+                continue;
+            };
+            let down = tensors.take(&down, &[rank, size.1])?;
+            let up = tensors.take(&up, &[size.0, rank])?;
+            let magnitude = match tensors.contains(&magnitude) {
+                true => Some(tensors.take(&magnitude, &[size.0])?),
+                false => None,
+            };
+            found.push(Adapter { down, up, scale: *scale, magnitude });
+        }
+        Ok(found)
     }
 
     /// Linear layers `{prefix}.{name}` of one input, each with its number of outputs.
@@ -121,8 +152,12 @@ impl Loader {
             }
             false => None,
         };
-        let all = Linear { weight, bias, compute: self.compute };
-        Ok(Projections::Together { all, widths: layers.map(|(_, n_out)| n_out) })
+        let all = Linear { weight, bias, compute: self.compute, adapters: Vec::new() };
+        let mut adapters = [const { Vec::new() }; N];
+        for (adapters, (name, n_out)) in adapters.iter_mut().zip(&names) {
+            *adapters = self.adapters_of(name, (*n_out, n_in))?;
+        }
+        Ok(Projections::Together { all, widths: layers.map(|(_, n_out)| n_out), adapters })
     }
 
     /// The same where the checkpoint has one layer `name` for all of them.
@@ -133,7 +168,7 @@ impl Loader {
         (n_in, bias): (usize, bool),
     ) -> Result<Projections<N>, Error> {
         let all = self.linear(name, (widths.iter().sum(), n_in), bias)?;
-        Ok(Projections::Together { all, widths })
+        Ok(Projections::Together { all, widths, adapters: [const { Vec::new() }; N] })
     }
 
     /// A norm with a bias, or with `rms` one without.

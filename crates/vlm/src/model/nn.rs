@@ -9,6 +9,7 @@
 //! size, `V` vocabulary.
 
 mod activation;
+mod adapter;
 mod attention;
 mod fused;
 mod heads;
@@ -19,6 +20,7 @@ mod rotary;
 mod weight;
 
 pub use activation::{Activation, swiglu};
+pub use adapter::Adapter;
 pub use attention::{
     Attend, attention, attention_weights, attention_with_last_weights, attention_with_weights,
     softmax,

@@ -32,11 +32,21 @@ impl TensorNames {
         tied
     }
 
+    /// A name found somewhere as ours.
+    pub(crate) fn ours(&self, name: &str) -> String {
+        let alias = self.aliases.iter().find(|(from, _)| name.starts_with(from));
+        alias.map_or(name.to_owned(), |(from, to)| format!("{to}{}", &name[from.len()..]))
+    }
+
+    /// One of ours by its place among the modules of transformers 4.57, which lie under `model`.
+    pub(crate) fn of_modules(&self, name: &str) -> String {
+        let mut aliases = self.aliases.iter().filter(|(from, _)| from.starts_with("model."));
+        let alias = aliases.find(|(_, to)| name.starts_with(to));
+        alias.map_or(name.to_owned(), |(from, to)| format!("{from}{}", &name[to.len()..]))
+    }
+
     fn rename(&self, config: &Config, tensors: &mut TensorMap) {
-        tensors.rename(|name| {
-            let (from, to) = self.aliases.iter().find(|(from, _)| name.starts_with(from))?;
-            Some(format!("{to}{}", &name[from.len()..]))
-        });
+        tensors.rename(|name| Some(self.ours(name)));
         tensors.ignore(|name| self.unused.iter().any(|prefix| name.starts_with(prefix)));
         if config.vision_config.kind == VisionKind::Idefics3 {
             return;

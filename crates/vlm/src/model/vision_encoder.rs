@@ -149,7 +149,7 @@ impl VisionEncoder {
         let d = self.config.hidden_size;
         let weight = Weight::Dense(self.patch_embedding.reshape((d, ()))?);
         let bias = self.patch_bias.clone();
-        Ok(Linear { weight, bias, compute: self.compute }.forward(patches)?)
+        Ok(Linear { weight, bias, compute: self.compute, adapters: Vec::new() }.forward(patches)?)
     }
 
     /// The class token, where there is one, before the patches `(N, P, D)`.

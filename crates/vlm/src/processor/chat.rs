@@ -73,6 +73,15 @@ impl Message {
         Message { role: self.role, content }
     }
 
+    /// Its words without its pictures.
+    pub fn text(&self) -> String {
+        let words = self.content.iter().filter_map(|part| match part {
+            Part::Text(text) => Some(text.as_str()),
+            Part::Image => None,
+        });
+        words.collect()
+    }
+
     /// How many pictures the message holds.
     pub fn n_images(&self) -> usize {
         self.content.iter().filter(|part| **part == Part::Image).count()
@@ -121,20 +130,29 @@ impl ChatTemplate {
     ///
     /// Errors: `Error::Processor` with what the template refuses (`raise_exception`).
     pub fn render(&self, messages: &[Message]) -> Result<String, Error> {
-        self.try_render(messages).map_err(|error| Error::Processor {
-            file: "chat template".to_owned(),
-            message: format!("refuses these messages: {}", reason(&error)),
-        })
+        self.try_render(messages, true).map_err(refused)
     }
 
-    fn try_render(&self, messages: &[Message]) -> Result<String, minijinja::Error> {
+    /// The same for a conversation that ends with an answer: nothing is asked for after it.
+    ///
+    /// # Errors
+    /// As [`ChatTemplate::render`].
+    pub fn render_answered(&self, messages: &[Message]) -> Result<String, Error> {
+        self.try_render(messages, false).map_err(refused)
+    }
+
+    fn try_render(
+        &self,
+        messages: &[Message],
+        add_generation_prompt: bool,
+    ) -> Result<String, minijinja::Error> {
         let messages: Vec<Value> = messages.iter().map(|message| self.value(message)).collect();
         let special = Value::from_pairs(self.special.iter().map(|(k, v)| (k.clone(), v.clone())));
         let given = context! {
             messages,
             tools => Value::from(()),
             documents => Value::from(()),
-            add_generation_prompt => true,
+            add_generation_prompt,
             ..special
         };
         self.environment.get_template("chat")?.render(given)
@@ -160,9 +178,16 @@ impl ChatTemplate {
     fn takes_parts(&self) -> bool {
         let probe = Message { role: Role::User, content: vec![Part::Text("PROBE".into())] };
         let wrapping = ["\"text\"", "'text'"];
-        self.try_render(&[probe]).is_ok_and(|prompt| {
+        self.try_render(&[probe], true).is_ok_and(|prompt| {
             prompt.contains("PROBE") && !wrapping.iter().any(|quoted| prompt.contains(quoted))
         })
+    }
+}
+
+fn refused(error: minijinja::Error) -> Error {
+    Error::Processor {
+        file: "chat template".to_owned(),
+        message: format!("refuses these messages: {}", reason(&error)),
     }
 }
 

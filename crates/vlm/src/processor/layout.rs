@@ -120,6 +120,11 @@ impl Layout {
         }
     }
 
+    /// Whether pictures have a place in the text; they stand before all of it otherwise.
+    pub fn has_pictures_in_text(&self) -> bool {
+        !matches!(self.family, Family::QFormer)
+    }
+
     /// Replaces each placeholder of `prompt` by the tokens of its picture; there is none for
     /// pictures that come before the text.
     pub fn expand(&self, prompt: &str, tiled: &[Tiles]) -> Result<String, Error> {

@@ -6,9 +6,8 @@ use kernels::gemm::{Mat, Out, Start, gemm};
 use kernels::quant::GROUP;
 use kernels::uninit;
 
-use super::Compute;
-use super::Weight;
 use super::fused::{elements, is_fusable, shaped_like, with_elements};
+use super::{Adapter, Compute, Weight};
 
 /// `y = x Wᵀ + b`
 #[derive(Debug, Clone)]
@@ -18,6 +17,8 @@ pub struct Linear {
     /// (out)
     pub bias: Option<Tensor>,
     pub compute: Compute,
+    /// Changes laid over the weight, in order.
+    pub adapters: Vec<Adapter>,
 }
 
 impl Linear {
@@ -26,6 +27,9 @@ impl Linear {
     /// # Errors
     /// When the last size of `x` is not the layer's input size.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        if !self.adapters.is_empty() {
+            return self.adapted(x);
+        }
         let (n_out, n_in) = self.weight.dims2()?;
         if let Weight::Dense(weight) = &self.weight
             && is_fusable(&[x, weight])
@@ -44,6 +48,14 @@ impl Linear {
         };
         dims.push(n_out);
         y.reshape(dims) // (..., out)
+    }
+
+    fn adapted(&self, x: &Tensor) -> Result<Tensor> {
+        let plain = Linear { adapters: Vec::new(), bias: None, ..self.clone() };
+        let how = (&self.weight, self.compute);
+        let change = |y: Tensor, adapter: &Adapter| adapter.change(&y, x, how);
+        let y = self.adapters.iter().try_fold(plain.forward(x)?, change)?;
+        self.bias.as_ref().map_or(Ok(y.clone()), |bias| y.broadcast_add(bias))
     }
 
     /// Without a change of shape on the way: each would be a step of its own going back.
@@ -74,7 +86,12 @@ fn as_rows(x: &Tensor, n_in: usize) -> Result<(Tensor, Vec<usize>)> {
 #[derive(Debug, Clone)]
 pub enum Projections<const N: usize> {
     Each([Linear; N]),
-    Together { all: Linear, widths: [usize; N] },
+    /// `adapters` are those of each layer alone.
+    Together {
+        all: Linear,
+        widths: [usize; N],
+        adapters: [Vec<Adapter>; N],
+    },
 }
 
 impl<const N: usize> Projections<N> {
@@ -87,18 +104,24 @@ impl<const N: usize> Projections<N> {
             Projections::Each(layers) => {
                 layers.iter().map(|layer| layer.forward(x)).collect::<Result<Vec<_>>>()?
             }
-            Projections::Together { all, widths } => {
+            Projections::Together { all, widths, adapters } => {
                 let (rows, dims) = as_rows(x, all.weight.dims2()?.1)?;
                 let parts = match &all.weight {
-                    Weight::Packed(packed) if widths.iter().all(|n| n.is_multiple_of(GROUP)) => {
+                    Weight::Packed(packed)
+                        if all.adapters.is_empty()
+                            && widths.iter().all(|n| n.is_multiple_of(GROUP)) =>
+                    {
                         packed.product(&rows, all.bias.as_ref(), (widths, all.compute))?
                     }
                     _ => columns(&all.forward(&rows)?, widths)?,
                 };
-                let shaped = parts
-                    .into_iter()
+                let how = (&all.weight, all.compute);
+                let changed = parts.into_iter().zip(adapters).map(|(part, adapters)| {
+                    adapters.iter().try_fold(part, |y, adapter| adapter.change(&y, &rows, how))
+                });
+                let shaped = changed
                     .zip(widths)
-                    .map(|(part, &width)| part.reshape([dims.as_slice(), &[width]].concat()));
+                    .map(|(part, &width)| part?.reshape([dims.as_slice(), &[width]].concat()));
                 shaped.collect::<Result<Vec<_>>>()?
             }
         };

@@ -54,7 +54,7 @@ fn check(name: &str, dims: &[&[usize]], tolerance: f64, f: impl Fn(&[Tensor]) ->
 
 fn linear_of(t: &[Tensor], compute: Compute) -> Result<Tensor> {
     let (weight, bias) = (t[1].clone(), t.get(2).cloned());
-    Linear { weight: Weight::Dense(weight), bias, compute }.forward(&t[0])
+    Linear { weight: Weight::Dense(weight), bias, compute, adapters: Vec::new() }.forward(&t[0])
 }
 
 #[test]
@@ -190,7 +190,13 @@ fn packed_layers_are_the_dense_ones_of_their_own_weights() {
         let all = Tensor::arange(0u32, 80, &Device::Cpu).unwrap();
         let table = Embedding { weight: Weight::Packed(weight.clone()) };
         let dense = Weight::Dense(table.forward(&all).unwrap());
-        let layer = |weight| Linear { weight, bias: Some(bias.clone()), compute: Compute::F32 };
+        let (compute, adapters) = (Compute::F32, Vec::new());
+        let layer = |weight| Linear {
+            weight,
+            bias: Some(bias.clone()),
+            compute,
+            adapters: adapters.clone(),
+        };
         let (packed, dense) = (layer(Weight::Packed(weight)), layer(dense));
         let close = |a: &Tensor, b: &Tensor| {
             let apart = (a - b).unwrap().abs().unwrap().max_all().unwrap();
@@ -199,7 +205,11 @@ fn packed_layers_are_the_dense_ones_of_their_own_weights() {
         };
         let expected = dense.forward(&x).unwrap();
         close(&packed.forward(&x).unwrap(), &expected);
-        let projections = Projections::Together { all: packed.clone(), widths: [48, 32] };
+        let projections = Projections::Together {
+            all: packed.clone(),
+            widths: [48, 32],
+            adapters: [vec![], vec![]],
+        };
         let [first, second] = projections.forward(&x).unwrap();
         close(&first, &expected.narrow(2, 0, 48).unwrap());
         close(&second, &expected.narrow(2, 48, 32).unwrap());

@@ -41,7 +41,8 @@ impl AttentionPooling {
         let compute = loader.compute;
         let projection = |i: usize| -> Result<Linear, Error> {
             let weight = Weight::Dense(weights.narrow(0, i * d, d)?);
-            Ok(Linear { weight, bias: Some(biases.narrow(0, i * d, d)?), compute })
+            let bias = Some(biases.narrow(0, i * d, d)?);
+            Ok(Linear { weight, bias, compute, adapters: Vec::new() })
         };
         Ok(AttentionPooling {
             probe,

@@ -1,0 +1,81 @@
+//! Whether fine-tuning does what it says: the same as `peft` with PyTorch on the same lessons, a
+//! thing learned that was unknown while nothing is forgotten, an alarm where a model need not look,
+//! and a stopped run that goes on as if it had not been stopped.
+
+mod peft;
+mod report;
+mod resume;
+mod robot;
+mod shortcut;
+
+use std::path::Path;
+use std::time::Instant;
+
+use vlm::generate::Cancel;
+
+use crate::Error;
+
+pub use report::Report;
+
+/// What is measured, and with what.
+#[derive(Clone, Copy, Debug)]
+pub struct Wanted<'a> {
+    /// The model that is taught; the shipped one is meant.
+    pub model: &'a Path,
+    /// What it is taught by.
+    pub recipe: &'a Path,
+    /// Folder of cases as `tests/parity/fine_tuning.py` makes them, beside `fixtures`.
+    pub cases: &'a Path,
+}
+
+/// What `progress` counts to, and where each part of the work begins.
+const WHOLE: u64 = 1000;
+const RESUME: u64 = 100;
+const SHORTCUT: u64 = 130;
+const ROBOT: u64 = 300;
+
+/// Measures all of it; `progress` hears of work done and of all.
+///
+/// # Errors
+/// The engine's and the trainer's; cases or a recipe that cannot be read; [`Error::Cancelled`].
+pub fn fine_tuning(
+    wanted: Wanted,
+    progress: &(dyn Fn(u64, u64) + Sync),
+    cancel: &Cancel,
+) -> Result<Report, Error> {
+    let begun = Instant::now();
+    let folder = tempfile::tempdir();
+    let folder = folder.map_err(|source| Error::Read { path: std::env::temp_dir(), source })?;
+    let work = Work { folder: folder.path(), cancel };
+    let cases = peft::cases(wanted.cases)?;
+    let mut held = Vec::new();
+    for (i, case) in cases.iter().enumerate() {
+        progress(RESUME * i as u64 / cases.len() as u64, WHOLE);
+        held.push(peft::hold(case, &work)?);
+    }
+    progress(RESUME, WHOLE);
+    let resumed = match cases.first() {
+        Some(case) => Some(resume::differs(case, &work)?),
+        None => None,
+    };
+    progress(SHORTCUT, WHOLE);
+    let shortcut = shortcut::alarms(wanted.model, &work)?;
+    let part = |part: f64| ROBOT + ((WHOLE - ROBOT) as f64 * part) as u64;
+    let robot = robot::teach(&wanted, &work, &|done| progress(part(done), WHOLE))?;
+    Ok(Report::new(held, resumed, shortcut, robot, begun))
+}
+
+/// Where runs lie, and whether to stop.
+struct Work<'a> {
+    folder: &'a Path,
+    cancel: &'a Cancel,
+}
+
+impl Work<'_> {
+    /// A step's end: stops the trainer when the user wants it.
+    fn heed(&self, stop: &train::Cancel) {
+        if self.cancel.is_cancelled() {
+            stop.cancel();
+        }
+    }
+}
