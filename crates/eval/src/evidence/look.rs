@@ -184,15 +184,17 @@ impl From<&Checked> for Marked {
     }
 }
 
+/// The text with spaces in these places, so that what stays keeps its own.
+pub(crate) fn without<'a>(text: &str, struck: impl Iterator<Item = &'a Range<usize>>) -> String {
+    let mut kept = text.to_string();
+    struck.for_each(|range| kept.replace_range(range.clone(), &" ".repeat(range.len())));
+    kept
+}
+
 /// What is left when unsupported claims are struck: a thing goes with the claim that names it, a
 /// wrong number alone.
 fn strike(text: &str, checked: &[Checked], scene: &Scene) -> Struck {
-    let mut kept = text.to_string();
-    let struck: Vec<&Range<usize>> = checked.iter().filter_map(Checked::struck).collect();
-    for range in &struck {
-        // Spaces keep the places of what stays.
-        kept.replace_range((*range).clone(), &" ".repeat(range.len()));
-    }
+    let kept = without(text, checked.iter().filter_map(Checked::struck));
     let count = |text: &str| {
         let named = mentions::named(text);
         let wrong = mentions::hallucinated(&named, scene).into_iter().filter(|wrong| *wrong);

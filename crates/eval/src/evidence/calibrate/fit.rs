@@ -12,7 +12,7 @@ use super::L2;
 use super::rows::Row;
 use crate::metric::wilson;
 
-/// Of the things that are there and were named this share at most is struck.
+/// Of the things that are there this share at most is struck from lists and captions.
 const MOST_STRUCK: f64 = 0.017;
 /// No other claim is called unsupported from this probability on.
 const MOST_UNSUPPORTED: f32 = 0.5;
@@ -60,7 +60,7 @@ pub(super) fn set_thresholds(detector: &mut Detector, claims: &[Row]) {
     let own = claims.iter().filter(|row| row.own && !row.damaged);
     let own = own.map(|row| (detector.probability(&row.features), row));
     let own: Vec<(f32, &Row)> = own.collect();
-    let all: usize = own.iter().map(|(_, row)| row.things).sum();
+    let there: usize = own.iter().map(|(_, row)| row.there).sum();
     // Numbers go at a fixed probability; what they cost is lost already.
     let (mut things, others): (Vec<_>, Vec<_>) =
         own.into_iter().partition(|(_, row)| row.kind == "object");
@@ -69,7 +69,7 @@ pub(super) fn set_thresholds(detector: &mut Detector, claims: &[Row]) {
     things.sort_by(|a, b| a.0.total_cmp(&b.0));
     let first_too_many = things.iter().find(|(_, row)| {
         struck += row.lost;
-        struck as f64 > MOST_STRUCK * all as f64
+        struck as f64 > MOST_STRUCK * there as f64
     });
     let below = first_too_many.map_or(SEEN_FROM, |(probability, _)| *probability);
     detector.thing_unsupported_below = below.clamp(LEAST_UNSUPPORTED, SEEN_FROM);
@@ -156,9 +156,9 @@ mod tests {
             let is_true = i % share_wrong != 0;
             let noise = (i * 7919 % 1000) as f32 / 500.0 - 1.0;
             let features = vec![if is_true { 1.0 } else { -1.0 } + 1.5 * noise, noise];
-            let things = usize::from(is_true);
-            let (scene, own, kind, lost) = ((i / 3) as u64, true, "object", things);
-            Row { features, is_true, things, lost, scene, own, kind, ..Row::default() }
+            let there = usize::from(is_true);
+            let (scene, own, kind, lost) = ((i / 3) as u64, true, "object", there);
+            Row { features, is_true, there, lost, scene, own, kind, ..Row::default() }
         };
         (0..n).map(row).collect()
     }

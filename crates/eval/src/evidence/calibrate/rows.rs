@@ -12,7 +12,7 @@ use vlm::generate::Features;
 use super::super::assertions::{Assertion, assertions};
 use super::super::forced::forced;
 use super::super::localisation::{covered, middle_in};
-use super::super::look::asked;
+use super::super::look::{asked, without};
 use super::super::pointing::pointed;
 use super::super::witness::{Said, Witness, touches};
 use crate::metric::SplitMix;
@@ -47,9 +47,9 @@ pub(super) struct Row {
     pub kind: &'static str,
     /// Without the picture it would be said as likely.
     pub says_anyway: bool,
-    /// Things that are there, of those that a claim of a list or caption names.
-    pub things: usize,
-    /// Those of them that are no longer named once it is struck.
+    /// Things of the scene, at the first claim of a list or caption.
+    pub there: usize,
+    /// Those of them that the list or caption no longer names once the claim is struck.
     pub lost: usize,
     /// Said of a picture that was made worse.
     pub damaged: bool,
@@ -187,23 +187,22 @@ pub(super) fn claims(witness: &mut Witness, scene: &Scene) -> Result<Vec<Row>, E
     each_answer(witness, scene, &mut |witness, qa, (said, own)| {
         let checked = witness.check(&scene.image, &qa.question, &said.answer)?;
         let all = assertions(qa, &said.answer.text, scene);
+        let is_long = matches!(qa.kind, QaKind::List | QaKind::Caption);
+        let mut there = if is_long { scene.objects.len() } else { 0 };
         for one in checked {
             let on = all.iter().filter(|other| touches(&other.bytes, &one.claim.bytes));
             let on: Vec<&Assertion> = on.collect();
             if on.is_empty() {
                 continue;
             }
-            let (things, lost) = match qa.kind {
-                QaKind::List | QaKind::Caption => cost(&one.claim, scene),
-                _ => (0, 0),
-            };
+            let lost = if is_long { lost(&said.answer.text, &one.claim, scene) } else { 0 };
             rows.push(Row {
                 is_true: on.iter().all(|one| one.holds),
                 scene: scene.seed,
                 own,
                 kind: kind_name(one.claim.kind),
                 says_anyway: one.says_anyway(),
-                things,
+                there: std::mem::take(&mut there),
                 lost,
                 damaged: is_damaged(scene),
                 features: one.features,
@@ -215,13 +214,12 @@ pub(super) fn claims(witness: &mut Witness, scene: &Scene) -> Result<Vec<Row>, E
     Ok(rows)
 }
 
-/// Things of the scene that a claim names, and those of them that are no longer named once it is
-/// struck: without its number a thing that is counted still is.
-fn cost(claim: &Claim, scene: &Scene) -> (usize, usize) {
+/// Things of the scene that an answer no longer names once the claim is struck: a thing that is
+/// named again still is, and so is one that is counted, without its number.
+fn lost(answer: &str, claim: &Claim, scene: &Scene) -> usize {
     let named = |text: &str| mentions::recalled(&mentions::named(text), scene);
-    let number = claim.number.as_ref().map(|number| number.end - claim.bytes.start);
-    let (things, left) = (named(&claim.text), number.map_or(0, |end| named(&claim.text[end..])));
-    (things, things.saturating_sub(left))
+    let struck = claim.number.as_ref().unwrap_or(&claim.bytes);
+    named(answer).saturating_sub(named(&without(answer, [struck].into_iter())))
 }
 
 /// As it is written in JSON.
