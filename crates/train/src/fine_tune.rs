@@ -16,4 +16,4 @@ pub use examples::{Example, Examples, Shuffled};
 pub use recipe::{FineTune, Part};
 pub use run::{Event, Held, run};
 pub use sources::{Drawn, Source};
-pub use weights::Learned;
+pub use weights::{Base, Learned};

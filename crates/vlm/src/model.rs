@@ -217,6 +217,21 @@ impl Vlm {
         Self::finished(config, Loader::new(tensors, compute), tied)
     }
 
+    /// The same with something laid over them; models that are built of the same tensors share
+    /// them.
+    ///
+    /// Errors: as [`Vlm::load_with`].
+    pub fn from_tensors_with(
+        config: &Config,
+        mut tensors: TensorMap,
+        compute: Compute,
+        overlay: &Overlay,
+    ) -> Result<Vlm, Error> {
+        let tied = config.tensor_names().adopt(config, &mut tensors);
+        overlay.lay_over(&mut tensors);
+        Self::finished(config, Loader::new(tensors, compute).adapted(overlay.scales()), tied)
+    }
+
     /// Where the weights live.
     pub fn device(&self) -> &Device {
         self.language_model.embed_tokens.weight.device()

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use candle_core::{Device, Tensor};
 use image::RgbImage;
 use serde::Deserialize;
-use train::fine_tune::{Event, Example, Examples, FineTune, Learned, Part};
+use train::fine_tune::{Base, Event, Example, Examples, FineTune, Learned, Part};
 use vlm::model::nn::Compute;
 use vlm::processor::{Lesson, Message, Part as Content, Processor, Role, image as pictures};
 use vlm::{Config, LoadOptions, Lora, Mask, Overlay, Positions, Probe, Vlm};
@@ -188,8 +188,11 @@ pub(super) fn hold(case: &Case, work: &Work) -> Result<Held, Error> {
     let first = &case.examples[0];
     let lesson = processor.prepare_lesson(&first.messages, &first.images)?;
     let expected = case.expected("logits")?;
-    let trained =
-        deviation(&logits(&learned.model(&case.recipe, None, false)?, &lesson)?, expected)?;
+    let base = Base::load(&case.recipe, &config)?;
+    let trained = deviation(
+        &logits(&learned.model(&case.recipe, (&base, None), false)?, &lesson)?,
+        expected,
+    )?;
     let round_trip = match case.folder.join("end") {
         end if end.is_dir() => {
             let theirs = Lora::read(&end, &config)?;

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
 use candle_core::{D, Device, Tensor, Var};
-use vlm::{Config, LoadOptions, Lora, Overlay, Quantization, Vlm};
+use vlm::{Config, LoadOptions, Lora, Overlay, Quantization, TensorMap, Vlm};
 
 use super::recipe::FineTune;
 use crate::Error;
@@ -16,6 +16,50 @@ use crate::parameters::{Parameters, Random, hash};
 const DOWN: &str = ".lora_A.weight";
 const UP: &str = ".lora_B.weight";
 const MAGNITUDE: &str = ".lora_magnitude_vector";
+
+/// The weights that a fine-tuning stands on, read once and shared by every model over them.
+pub struct Base {
+    config: Config,
+    /// By name; none where they are packed, which are mapped and so shared anyway.
+    dense: Option<HashMap<String, Tensor>>,
+}
+
+impl Base {
+    /// # Errors
+    /// A model that cannot be read.
+    pub fn load(recipe: &FineTune, config: &Config) -> Result<Self, Error> {
+        let dense = match recipe.quantization {
+            Quantization::None => {
+                let all = Vlm::weights(&recipe.model, &Device::Cpu, |_| true)?;
+                Some(all.into_iter().collect())
+            }
+            _ => None,
+        };
+        Ok(Base { config: config.clone(), dense })
+    }
+
+    /// The model with something laid over it.
+    fn under(
+        &self,
+        recipe: &FineTune,
+        cache: Option<&Path>,
+        overlay: &Overlay,
+    ) -> Result<Vlm, Error> {
+        if let Some(dense) = &self.dense {
+            let tensors = TensorMap::from(dense.clone());
+            let compute = recipe.compute();
+            return Ok(Vlm::from_tensors_with(&self.config, tensors, compute, overlay)?);
+        }
+        let options = LoadOptions {
+            quantization: recipe.quantization,
+            cache,
+            compute: recipe.compute(),
+            overlay,
+            ..LoadOptions::on(&Device::Cpu)
+        };
+        Ok(Vlm::load_with(&recipe.model, options)?)
+    }
+}
 
 /// Variables by name: an adapter's by [`Lora::tensors`], a part's own by the checkpoint's.
 pub struct Learned {
@@ -134,7 +178,7 @@ impl Learned {
     pub fn model(
         &self,
         recipe: &FineTune,
-        cache: Option<&Path>,
+        (base, cache): (&Base, Option<&Path>),
         taught: bool,
     ) -> Result<Vlm, Error> {
         let view = |var: &Var| match taught {
@@ -148,15 +192,7 @@ impl Learned {
             true => Vec::new(),
             false => vec![(&lora, 1.0)],
         };
-        let overlay = Overlay { adapters, tensors };
-        let options = LoadOptions {
-            quantization: recipe.quantization,
-            cache: cache.filter(|_| recipe.quantization != Quantization::None),
-            compute: recipe.compute(),
-            overlay: &overlay,
-            ..LoadOptions::on(&Device::Cpu)
-        };
-        Ok(Vlm::load_with(&recipe.model, options)?)
+        base.under(recipe, cache, &Overlay { adapters, tensors })
     }
 
     /// How each is moved.
