@@ -13,6 +13,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("eval", &["vlm", "scenes", "train"]),
     ("bench", &["kernels", "vlm", "train", "eval"]),
     ("hub", &[]),
+    ("dataset", &[]),
     ("app", &["vlm", "scenes", "train", "eval", "hub"]),
     ("sightline", &["app", "vlm", "scenes", "train", "eval", "bench"]),
     ("sightline-app", &["app"]),

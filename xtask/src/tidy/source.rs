@@ -15,7 +15,8 @@ const EMPTY_NAMES: &[&str] =
     &["util", "utils", "helper", "helpers", "common", "misc", "types", "mod"];
 
 /// Crates that compute and nothing else, with what they must not reach for.
-const PURE: &[&str] = &["crates/vlm/", "crates/scenes/", "crates/train/", "crates/eval/"];
+const PURE: &[&str] =
+    &["crates/vlm/", "crates/scenes/", "crates/dataset/", "crates/train/", "crates/eval/"];
 const IMPURE: &[&str] =
     &["async fn", "async move", ".await", "tokio::", "std::net", "process::Command"];
 
