@@ -7,6 +7,8 @@ mod claims;
 #[cfg(test)]
 mod evidence;
 #[cfg(test)]
+mod fine_tuning;
+#[cfg(test)]
 mod golden;
 #[cfg(test)]
 mod laws;

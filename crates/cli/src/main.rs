@@ -4,6 +4,7 @@
 mod ask;
 mod bench;
 mod classify;
+mod data;
 mod draw;
 mod drawn;
 mod inspect;
@@ -43,6 +44,9 @@ enum Command {
     #[command(subcommand)]
     Eval(Eval),
     Train(training::Train),
+    /// Look at training data, mend it, and write it in another format.
+    #[command(subcommand)]
+    Data(data::Data),
     Bench(bench::Bench),
     Models(models::Models),
 }
@@ -85,6 +89,7 @@ fn main() -> ExitCode {
         Command::Eval(Eval::Sight(sight)) => sight.run().map(done),
         Command::Eval(Eval::Speed(speed)) => speed.run().map(done),
         Command::Train(train) => train.start(),
+        Command::Data(data) => data.run().map(done),
         Command::Bench(bench) => bench.run().map(done),
         Command::Models(models) => models.run().map(done),
     };

@@ -88,7 +88,8 @@ impl Train {
         let mut display = Display::new();
         display.bar.set_length(recipe.steps);
         display.bar.set_prefix("fine-tune");
-        let lessons: (&dyn Examples, &dyn Examples) = (&recipe.data, &recipe.held_out);
+        let gathered = crate::data::gathered(recipe, cancel)?;
+        let lessons: (&dyn Examples, &dyn Examples) = (&gathered.train, &gathered.held_out);
         let cache = vlm::cache_folder();
         let folders = (folder, cache.as_deref());
         let taught =
@@ -194,7 +195,7 @@ impl Display {
     }
 }
 
-fn problem(error: train::Error) -> Problem {
+pub(crate) fn problem(error: train::Error) -> Problem {
     let text = error.to_string();
     match text.rsplit_once("; ") {
         Some((message, hint)) => Problem::new(message, hint),

@@ -15,6 +15,7 @@ use vlm::generate::Cancel;
 
 use crate::Error;
 
+pub use peft::Held;
 pub use report::Report;
 
 /// What is measured, and with what.
@@ -44,25 +45,53 @@ pub fn fine_tuning(
     cancel: &Cancel,
 ) -> Result<Report, Error> {
     let begun = Instant::now();
-    let folder = tempfile::tempdir();
-    let folder = folder.map_err(|source| Error::Read { path: std::env::temp_dir(), source })?;
+    let folder = room()?;
     let work = Work { folder: folder.path(), cancel };
-    let cases = peft::cases(wanted.cases)?;
-    let mut held = Vec::new();
-    for (i, case) in cases.iter().enumerate() {
-        progress(RESUME * i as u64 / cases.len() as u64, WHOLE);
-        held.push(peft::hold(case, &work)?);
-    }
+    let held =
+        beside_peft(wanted.cases, &|done, all| progress(RESUME * done / all, WHOLE), cancel)?;
     progress(RESUME, WHOLE);
-    let resumed = match cases.first() {
-        Some(case) => Some(resume::differs(case, &work)?),
-        None => None,
-    };
+    let resumed = resumed(wanted.cases, cancel)?;
     progress(SHORTCUT, WHOLE);
     let shortcut = shortcut::alarms(wanted.model, &work)?;
     let part = |part: f64| ROBOT + ((WHOLE - ROBOT) as f64 * part) as u64;
     let robot = robot::teach(&wanted, &work, &|done| progress(part(done), WHOLE))?;
     Ok(Report::new(held, resumed, shortcut, robot, begun))
+}
+
+/// Every case trained and held against what `peft` and PyTorch made of it.
+///
+/// # Errors
+/// As [`fine_tuning`].
+pub fn beside_peft(
+    cases: &Path,
+    progress: &dyn Fn(u64, u64),
+    cancel: &Cancel,
+) -> Result<Vec<Held>, Error> {
+    let folder = room()?;
+    let work = Work { folder: folder.path(), cancel };
+    let cases = peft::cases(cases)?;
+    let hold = |(i, case): (usize, &peft::Case)| {
+        progress(i as u64, cases.len() as u64);
+        peft::hold(case, &work)
+    };
+    cases.iter().enumerate().map(hold).collect()
+}
+
+/// How far a run that was stopped and went on is from one that never stopped, in its losses and in
+/// what it learned; 0 when they are equal to the bit.
+///
+/// # Errors
+/// As [`fine_tuning`].
+pub fn resumed(cases: &Path, cancel: &Cancel) -> Result<f64, Error> {
+    let folder = room()?;
+    let work = Work { folder: folder.path(), cancel };
+    let cases = peft::cases(cases)?;
+    resume::differs(&cases[0], &work)
+}
+
+/// A folder that is gone afterwards.
+fn room() -> Result<tempfile::TempDir, Error> {
+    tempfile::tempdir().map_err(|source| Error::Read { path: std::env::temp_dir(), source })
 }
 
 /// Where runs lie, and whether to stop.

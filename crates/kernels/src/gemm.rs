@@ -2,7 +2,7 @@
 //!
 //! [`Precision::Bf16`] rounds the operands to bf16 while packing them into tiles and sums in f32:
 //! AMX where the machine has it, else AVX512-BF16, else a portable loop over the same tiles.
-//! [`Precision::F32`] goes to the `gemm` crate. Knows nothing of layers or gradients.
+//! [`Precision::F32`] goes to the `gemm` crate, which lays one operand out anew; with few rows that is the smaller one. Knows nothing of layers or gradients.
 
 mod pack;
 mod tile;
@@ -211,10 +211,18 @@ pub(crate) unsafe fn block(out: RawOut, a: Mat, b: Mat, start: Start, precision:
     }
 }
 
+/// With so few rows it is the right operand that need not be laid out anew (measured with 256 to
+/// 1,024 inner elements).
+const FEW_ROWS: usize = 64;
+
 /// # Safety
 /// As [`block`].
 unsafe fn f32_block(out: RawOut, a: Mat, b: Mat, start: Start) {
-    let (m, n, k) = (a.rows, b.cols, a.cols);
+    let (m, n) = (a.rows, b.cols);
+    if m > 1 && m <= FEW_ROWS && b.row_stride == 1 && !matches!(start, Start::Old) {
+        // SAFETY: passed on from the caller.
+        return unsafe { few_rows(out, a, b, start) };
+    }
     if let Start::Bias(bias) = start {
         for i in 0..m {
             // SAFETY: row i of the output, n elements, is ours to write.
@@ -223,17 +231,56 @@ unsafe fn f32_block(out: RawOut, a: Mat, b: Mat, start: Start) {
             }
         }
     }
-    // SAFETY: the operands were checked to lie inside their slices by `Mat::assert_inside` or by
-    // construction, the output by the caller.
+    // SAFETY: passed on from the caller.
+    unsafe { library(out.ptr, (out.row_stride, 1), (a, b), !matches!(start, Start::Zero)) };
+}
+
+/// The library lays out anew what it takes for the left operand of a result by columns: the right
+/// one where a result by rows is asked for. So a result by columns is, and turned afterwards.
+///
+/// # Safety
+/// As [`block`]; the output's old values do not count.
+unsafe fn few_rows(out: RawOut, a: Mat, b: Mat, start: Start) {
+    thread_local! {
+        static COLUMNS: RefCell<Vec<f32>> = RefCell::default();
+    }
+    let (m, n) = (a.rows, b.cols);
+    COLUMNS.with_borrow_mut(|columns| {
+        columns.resize(m * n, 0.0);
+        // SAFETY: the scratch has room for n columns of m.
+        unsafe { library(columns.as_mut_ptr(), (1, m), (a, b), false) };
+        for i in 0..m {
+            // SAFETY: row i of the output, n elements, is ours to write.
+            let row = unsafe { std::slice::from_raw_parts_mut(out.ptr.add(i * out.row_stride), n) };
+            let of_row = columns.iter().skip(i).step_by(m);
+            match start {
+                Start::Bias(bias) => {
+                    let pairs = of_row.zip(bias);
+                    row.iter_mut().zip(pairs).for_each(|(to, (sum, bias))| *to = sum + bias);
+                }
+                _ => row.iter_mut().zip(of_row).for_each(|(to, sum)| *to = *sum),
+            }
+        }
+    });
+}
+
+/// The `gemm` crate's product on this thread, added to what is there if `add`; `strides` are those
+/// from row to row and from column to column of the output.
+///
+/// # Safety
+/// `out` is valid for writing (and reading, if `add`) `a.rows` rows of `b.cols`; the operands lie
+/// inside their slices.
+unsafe fn library(out: *mut f32, strides: (usize, usize), (a, b): (Mat, Mat), add: bool) {
+    // SAFETY: passed on from the caller.
     unsafe {
         gemm::gemm(
-            m,
-            n,
-            k,
-            out.ptr,
-            1,
-            out.row_stride as isize,
-            !matches!(start, Start::Zero),
+            a.rows,
+            b.cols,
+            a.cols,
+            out,
+            strides.1 as isize,
+            strides.0 as isize,
+            add,
             a.data.as_ptr(),
             a.col_stride as isize,
             a.row_stride as isize,

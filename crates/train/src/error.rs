@@ -53,6 +53,9 @@ pub enum Error {
         /// "loss" or "gradient".
         what: &'static str,
     },
+    /// Training data that cannot be read.
+    #[error(transparent)]
+    Data(#[from] dataset::Error),
     /// A tensor operation failed.
     #[error(transparent)]
     Tensor(#[from] candle_core::Error),

@@ -6,6 +6,7 @@
 //! formats of data and no command lines.
 
 mod examples;
+mod gather;
 mod lesson;
 mod recipe;
 mod run;
@@ -13,7 +14,8 @@ mod sources;
 mod weights;
 
 pub use examples::{Example, Examples, Shuffled};
+pub use gather::{Checked, FromFile, Gathered, Lessons, Source, check, gather};
 pub use recipe::{FineTune, Part};
 pub use run::{Event, Held, run};
-pub use sources::{Drawn, Source};
+pub use sources::{Drawn, Subject};
 pub use weights::{Base, Learned};

@@ -36,7 +36,9 @@ impl Cancel {
         self.0.store(true, Ordering::Relaxed);
     }
 
-    pub(crate) fn asked(&self) -> bool {
+    /// Whether it was asked for.
+    #[must_use]
+    pub fn is_cancelled(&self) -> bool {
         self.0.load(Ordering::Relaxed)
     }
 }
@@ -209,7 +211,7 @@ impl Trainer<'_> {
                 self.save()?;
                 saved = Instant::now();
             }
-            if self.cancel.asked() {
+            if self.cancel.is_cancelled() {
                 return Ok(false);
             }
         }

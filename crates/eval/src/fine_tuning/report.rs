@@ -33,7 +33,7 @@ pub struct Report {
 impl Report {
     pub(super) fn new(
         cases: Vec<Held>,
-        resumed: Option<f64>,
+        resumed: f64,
         alarms: Alarms,
         taught: Taught,
         begun: Instant,
@@ -56,7 +56,7 @@ impl Report {
         let lost_range = [100.0 * (low[0] - high[1]), 100.0 * (low[1] - high[0])];
         let is_right = alarms.shortcut.2 && !alarms.honest.2;
         let truth = |holds: bool| Some(f64::from(u8::from(holds)));
-        let is_equal = resumed.map(|apart| apart == 0.0);
+        let is_equal = resumed == 0.0;
         Report {
             loss_curve_deviation_from_peft: Metric::new(
                 (loss, n_steps),
@@ -83,8 +83,8 @@ impl Report {
                 Some(Demand::AtLeast(1.0)),
             ),
             resume_equals_uninterrupted: Metric::new(
-                (is_equal.and_then(truth), usize::from(is_equal.is_some())),
-                [is_equal.and_then(truth).unwrap_or(0.0); 2],
+                (truth(is_equal), 1),
+                [f64::from(u8::from(is_equal)); 2],
                 ("begun anew", 0.0),
                 Some(Demand::AtLeast(1.0)),
             ),

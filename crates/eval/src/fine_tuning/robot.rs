@@ -1,7 +1,7 @@
 //! The shipped model is taught a thing that it has never seen, and asked about the world it knew.
 
 use serde::{Deserialize, Serialize};
-use train::fine_tune::{Event, Examples, FineTune};
+use train::fine_tune::{Event, Examples, FineTune, Source, Subject, gather};
 use vlm::generate::Session;
 use vlm::{LoadOptions, Overlay, Quantization, Vlm};
 
@@ -53,7 +53,8 @@ pub(super) fn teach(wanted: &Wanted, work: &Work, progress: &dyn Fn(f64)) -> Res
             progress(at.step as f64 / steps);
         }
     };
-    let lessons: (&dyn Examples, &dyn Examples) = (&recipe.data, &recipe.held_out);
+    let gathered = gather(&recipe, dataset::Job::quiet())?;
+    let lessons: (&dyn Examples, &dyn Examples) = (&gathered.train, &gathered.held_out);
     let folder = work.folder.join("robot");
     let (learned, _) =
         train::fine_tune::run(&recipe, lessons, (&folder, None), &stop, &mut on_event)?;
@@ -70,8 +71,11 @@ pub(super) fn teach(wanted: &Wanted, work: &Work, progress: &dyn Fn(f64)) -> Res
     )?;
     let model = Model { vlm, ..Model::load(&recipe.model, Quantization::None)? };
     let (after, old_after, _) = measure(&model, work)?;
-    let robots = recipe.data.iter().filter(|s| s.drawn == train::fine_tune::Drawn::Robots);
-    let pictures = robots.map(|source| source.pictures).sum();
+    let robots = recipe.data.iter().map(|source| match source {
+        Source::Drawn(drawn) if drawn.drawn == Subject::Robots => drawn.pictures,
+        _ => 0,
+    });
+    let pictures = robots.sum();
     let n_robots = N_ROBOTS as usize;
     Ok(Taught { before, after, n_robots, old_before, old_after, n_answers, pictures, seconds })
 }

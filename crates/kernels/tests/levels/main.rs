@@ -291,6 +291,8 @@ fn products() {
         for (a, b) in [
             (Mat::new(&a, m, k), Mat::new(&b, k, n)),
             (Mat::strided(&a, k, m, m).t(), Mat::strided(&b, n, k, k).t()),
+            // As a linear layer has them.
+            (Mat::new(&a, m, k), Mat::strided(&b, n, k, k).t()),
         ] {
             let starts: [(Start, Value); 3] = [
                 (Start::Zero, &|_, _| 0.0),

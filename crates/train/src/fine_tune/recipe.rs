@@ -9,7 +9,7 @@ use vlm::model::nn::Compute;
 
 pub use vlm::config::Part;
 
-use super::sources::Source;
+use super::gather::Source;
 use crate::Error;
 
 /// What is trained, how, and how long; where the examples come from is the caller's business.
@@ -115,6 +115,12 @@ impl FineTune {
         let folder = path.parent().unwrap_or_else(|| Path::new("."));
         recipe.model = folder.join(&recipe.model);
         recipe.start = recipe.start.map(|start| folder.join(start));
+        for source in recipe.data.iter_mut().chain(&mut recipe.held_out) {
+            if let Source::File(from) = source {
+                from.file = folder.join(&from.file);
+                from.pictures = from.pictures.take().map(|pictures| folder.join(pictures));
+            }
+        }
         let problems = recipe.problems();
         if problems.is_empty() { Ok(Some(recipe)) } else { Err(fail(problems)) }
     }
@@ -132,6 +138,13 @@ impl FineTune {
         check(!nothing, "adapt, train: nothing is trained; name a part in one of them");
         let both = self.adapt.iter().any(|part| self.train.contains(part));
         check(!both, "adapt, train: a part can be in one of them only");
+        let drawn = self.data.iter().chain(&self.held_out).filter_map(|source| match source {
+            Source::Drawn(drawn) => Some(drawn),
+            Source::File(_) => None,
+        });
+        for drawn in drawn {
+            check(drawn.pictures > 0, "data: pictures: must be at least 1");
+        }
         check(self.rank > 0, "rank: must be at least 1");
         check(self.alpha > 0.0, "alpha: must be above 0");
         check(self.steps > 0 && self.batch > 0, "steps, batch: must be at least 1");

@@ -313,7 +313,7 @@ impl Course<'_> {
                 on_event(Event::Saved { progress: &pair.sighted.progress });
                 saved = Instant::now();
             }
-            if cancel.asked() {
+            if cancel.is_cancelled() {
                 break;
             }
         }

@@ -4,8 +4,7 @@
 use serde::{Deserialize, Serialize};
 use vlm::processor::Message;
 
-use super::examples::{Example, Examples};
-use crate::Error;
+use super::examples::Example;
 use crate::parameters::Random;
 
 /// Side of the pictures, pixels.
@@ -15,11 +14,11 @@ const ABSENT_OF: u64 = 4;
 /// Questions about one picture of the world, in one conversation.
 const QUESTIONS: usize = 3;
 
-/// Where examples come from.
+/// Pictures of a kind.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Source {
-    pub drawn: Drawn,
+pub struct Drawn {
+    pub drawn: Subject,
     /// How many pictures there are.
     pub pictures: usize,
     /// Seed of the first; every picture takes the next one.
@@ -36,53 +35,25 @@ fn one() -> usize {
 /// What is drawn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Drawn {
+pub enum Subject {
     /// [`scenes::robot`], a thing that no class of the world names.
     Robots,
     /// The world that the shipped model knows.
     World,
 }
 
-impl Examples for [Source] {
-    fn len(&self) -> usize {
-        self.iter().map(|source| source.pictures * source.repeat).sum()
-    }
-
-    fn get(&self, idx: usize) -> Result<Example, Error> {
-        let mut rest = idx;
-        for source in self {
-            let n = source.pictures * source.repeat;
-            if rest < n {
-                let (turn, picture) = (rest / source.pictures, rest % source.pictures);
-                return Ok(source.example(picture as u64, turn as u64));
-            }
-            rest -= n;
-        }
-        Err(Error::Model(format!("example {idx} of {}", self.len())))
-    }
-}
-
-impl Examples for Vec<Source> {
-    fn len(&self) -> usize {
-        Examples::len(self.as_slice())
-    }
-
-    fn get(&self, idx: usize) -> Result<Example, Error> {
-        Examples::get(self.as_slice(), idx)
-    }
-}
-
-impl Source {
-    /// The example of a picture when it is taken for the `turn`-th time.
-    fn example(&self, picture: u64, turn: u64) -> Example {
+impl Drawn {
+    /// The example of this number, below `pictures` times `repeat`.
+    pub(super) fn example(&self, idx: usize) -> Example {
+        let (turn, picture) = ((idx / self.pictures) as u64, (idx % self.pictures) as u64);
         let seed = self.first_seed + picture;
         match self.drawn {
-            Drawn::Robots => {
+            Subject::Robots => {
                 let robot = scenes::robot(seed, SIZE);
                 let asked = (picture + turn) as usize % robot.questions.len();
                 conversation(robot.image, &robot.questions[asked..=asked])
             }
-            Drawn::World => {
+            Subject::World => {
                 let kinds = scenes::Mix::default();
                 let options = scenes::Options { size: SIZE, kinds, ..Default::default() };
                 let scene = scenes::scene(seed, &options);

@@ -13,7 +13,7 @@ use super::rows::Row;
 use crate::metric::wilson;
 
 /// Of the things that are there this share at most is struck from lists and captions.
-const MOST_STRUCK: f64 = 0.017;
+const MOST_STRUCK: f64 = 0.014;
 /// No other claim is called unsupported from this probability on.
 const MOST_UNSUPPORTED: f32 = 0.5;
 /// Below this every thing is.
