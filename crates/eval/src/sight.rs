@@ -5,7 +5,8 @@
 //! question alone. So four drawn things are shown, and each once more taken away: the pictures
 //! must give different embeddings, as many as there are picture tokens; each picture must raise
 //! the likelihood of what is drawn in it above that of what the others show; and a question about
-//! a thing must find yes likelier where the thing is.
+//! a thing must find yes likelier where the thing is. What it says of two of them must differ too:
+//! a dead tower still tells colours apart, and is answered with one sentence whatever is shown.
 //!
 //! Likelihoods are compared between pictures, never between words, so that a model's favourite
 //! words and manner of speaking cancel out. Weights that know no language cannot be asked: for
@@ -20,7 +21,7 @@ use scenes::{Colour, Mix, Options, Scene, SceneKind, class_named, classes};
 use serde::{Deserialize, Serialize};
 use vlm::Vlm;
 use vlm::explain::EvidenceHeads;
-use vlm::generate::{Branch, Cancel, Hidden, Session};
+use vlm::generate::{Branch, Cancel, GenerateOptions, Hidden, Session, Stop};
 use vlm::processor::{Message, Processor};
 
 use crate::{Error, stored};
@@ -34,6 +35,10 @@ const THINGS: [Thing; 4] = [
 ];
 /// Of twice four guesses among four. By chance 0.4 % of blind models get there.
 const NAMED_AT_LEAST: usize = 6;
+/// Of the pictures that the model describes in its own words, and tokens of each description: enough
+/// to get past how it usually begins.
+const DESCRIBED: usize = 2;
+const DESCRIBED_TOKENS: usize = 24;
 /// Of four things, those missed in the picture without them.
 const MISSED_AT_LEAST: usize = 3;
 /// Embeddings of different pictures are further apart than this, relative to their length.
@@ -97,6 +102,8 @@ pub struct Sight {
     pub named: usize,
     /// Things whose absence was noticed, of `n`.
     pub missed: usize,
+    /// Whether what it says of different pictures differs.
+    pub says_differently: bool,
     /// Pictures with a thing.
     pub n: usize,
     /// Mean log-probability of a token of the likeliest answer, over that of chance.
@@ -115,6 +122,7 @@ impl Sight {
             embeds_apart: 0.0,
             named: 0,
             missed: 0,
+            says_differently: false,
             n: 0,
             language: 0.0,
             seconds: 0.0,
@@ -136,6 +144,8 @@ impl fmt::Display for Sight {
         writeln!(f, "names and colours told apart   {} of {}", self.named, 2 * self.n)?;
         writeln!(f, "  a blind model by chance      {} of {}", self.n / 2, 2 * self.n)?;
         writeln!(f, "things missed when taken away  {} of {}", self.missed, self.n)?;
+        let said = if self.says_differently { "differ" } else { "are the same" };
+        writeln!(f, "descriptions of two pictures   {said}")?;
         writeln!(f, "surprise at a plain answer     {:.2} of chance's", self.language)?;
         write!(f, "took {:.1} s", self.seconds)
     }
@@ -172,6 +182,7 @@ pub fn check(
         embeds_apart: closest(&seen.embeds)?,
         named: seen.named.told_apart() + seen.coloured.told_apart(),
         missed: seen.missed,
+        says_differently: seen.said.windows(2).any(|pair| pair[0] != pair[1]),
         n: THINGS.len(),
         language: fluent / chance,
         seconds: begun.elapsed().as_secs_f32(),
@@ -221,6 +232,11 @@ fn judge(sight: &Sight) -> (Verdict, String) {
         let reason = "different pictures look the same to it".to_string();
         return (Verdict::Blind, reason);
     }
+    let knows_language = !sight.language.is_nan() && sight.language <= FLUENT;
+    if knows_language && !sight.says_differently {
+        let reason = "it says the same of different pictures".to_string();
+        return (Verdict::Blind, reason);
+    }
     let found = format!(
         "it told {named} of {} names and colours of drawn things apart, and noticed when {missed} \
          of {n} were taken away",
@@ -229,7 +245,7 @@ fn judge(sight: &Sight) -> (Verdict, String) {
     if *named >= NAMED_AT_LEAST && *missed >= MISSED_AT_LEAST {
         return (Verdict::Sees, found);
     }
-    if sight.language.is_nan() || sight.language > FLUENT {
+    if !knows_language {
         let reason = "pictures differ for it, but it knows too little language to be asked: the \
                       weights seem untrained"
             .to_string();
@@ -257,6 +273,8 @@ struct Seen {
     /// How much likelier yes is than no to the question for the last picture's thing.
     yes: f32,
     missed: usize,
+    /// What it says of the first pictures.
+    said: Vec<String>,
 }
 
 /// How likely each answer is, for each picture: natural logarithms, sum and mean over its tokens.
@@ -301,6 +319,10 @@ impl Eyes<'_> {
         seen.tokens = look.n_tokens;
         seen.embeds.push(look.embeds);
 
+        if i < DESCRIBED {
+            seen.said.push(self.describe(shown)?);
+        }
+
         let (all, colour) = (THINGS.each_ref(), format!("What colour is the {name}?"));
         let asked: [(&str, [String; 4]); 4] = [
             (what, all.map(|thing| format!("{}.", capital(&thing.phrase())))),
@@ -322,6 +344,18 @@ impl Eyes<'_> {
         }
         seen.yes = self.yes(i, picture)?;
         Ok(())
+    }
+
+    /// The beginning of the model's own answer.
+    fn describe(&mut self, asked: (&[Message], &[RgbImage])) -> Result<String, Error> {
+        let (max_new_tokens, evidence) = (DESCRIBED_TOKENS, false);
+        let options = GenerateOptions { max_new_tokens, evidence, ..Default::default() };
+        let model = (self.vlm, self.processor);
+        let answer = self.session.ask(model, asked, &options, self.cancel, &mut |_| {})?;
+        match answer.stop {
+            Stop::Cancelled => Err(vlm::Error::Cancelled.into()),
+            _ => Ok(answer.text.trim().to_owned()),
+        }
     }
 
     /// How much likelier yes is than no when asked for the `i`-th thing.
@@ -426,6 +460,7 @@ mod tests {
             embeds_apart: 0.3,
             named: 8,
             missed: 4,
+            says_differently: true,
             n: 4,
             language: 0.1,
             seconds: 1.0,
@@ -437,6 +472,7 @@ mod tests {
         assert_eq!(verdict(Sight { embeds_apart: f32::NAN, ..sees.clone() }), Verdict::Blind);
         assert_eq!(verdict(Sight { named: 5, ..sees.clone() }), Verdict::Blind);
         assert_eq!(verdict(Sight { missed: 2, ..sees.clone() }), Verdict::Blind);
+        assert_eq!(verdict(Sight { says_differently: false, ..sees.clone() }), Verdict::Blind);
         assert_eq!(verdict(Sight { named: 5, language: 0.9, ..sees }), Verdict::Unproven);
     }
 }

@@ -108,6 +108,21 @@ fn half_a_tower_is_blind() {
 }
 
 #[test]
+fn a_tower_of_zeros_is_blind() {
+    let nothing = |weight: &Tensor| weight.zeros_like().expect("zeros");
+    for from_layer in [3, 0] {
+        let folder = broken(|tensors| {
+            let lost = |name: &str| {
+                layer_of(name).is_some_and(|layer| layer >= from_layer) && name.ends_with(".weight")
+            };
+            replace(tensors, lost, nothing);
+        });
+        let sight = check(folder.path(), Quantization::None);
+        assert_eq!(sight.verdict, Verdict::Blind, "from layer {from_layer}: {sight}");
+    }
+}
+
+#[test]
 fn constant_embeddings_are_blind() {
     let folder = broken(|tensors| {
         let nothing = |weight: &Tensor| weight.zeros_like().expect("zeros");
