@@ -141,7 +141,9 @@ def listen(model, seen):
     def keep(name, path, value):
         value = value if torch.is_tensor(value) else value[0]
         value = value.flatten(0, -3) if value.ndim > 3 else value  # tile by tile
-        seen.setdefault(name, {}).setdefault(path, value.detach().clone())
+        parts = seen.setdefault(name, {})
+        if parts.get(path) is None:
+            parts[path] = value.detach().clone()
 
     def attention(_, __, value):  # (N, H, T_img, P), mean over heads
         keep("patch_attention", "last", value[1].mean(1))
@@ -151,6 +153,8 @@ def listen(model, seen):
         for path, module in named:
             if not re.fullmatch(pattern, path):
                 continue
+            # Its place beside the others: modules are registered in another order than called.
+            seen.setdefault(name, {})[path] = None
             if is_input:
                 hooks.append(module.register_forward_pre_hook(
                     lambda _, given, name=name, path=path: keep(name, path, given[0])))
@@ -195,7 +199,8 @@ def compute(model, processor, images, messages):
     tensors = {
         "input_ids": given["input_ids"][0],
         "pixel_values": pixel_values,
-        **{name: torch.cat(list(parts.values()), -1) for name, parts in seen.items()},
+        **{name: torch.cat(called, -1) for name, parts in seen.items()
+           if (called := [part for part in parts.values() if part is not None])},
         "logits": logits[-LOGIT_ROWS:],
         "greedy": answer.sequences[0, n_prompt:],
     }

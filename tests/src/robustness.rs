@@ -7,3 +7,4 @@ mod gguf;
 mod images;
 mod models;
 mod sight;
+mod weights;

@@ -59,7 +59,7 @@ pub(crate) fn hub_error(error: &hub::Error) -> ApiError {
         E::Manifest { .. } | E::Catalogue(_) => "manifest",
         E::Taken { .. } => "name_taken",
         E::Busy { .. } => "model_busy",
-        E::Name { .. } => "name",
+        E::Name { .. } | E::Repo { .. } => "name",
         E::NoOrigin { .. } => "no_origin",
         E::Cancelled => "cancelled",
     };

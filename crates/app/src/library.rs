@@ -166,6 +166,11 @@ impl Library {
         })
     }
 
+    /// Whether there is something of this name that `remove` would remove. Errors: there is not.
+    pub fn check_there(&self, name: &str) -> Result<(), ApiError> {
+        self.store().check_there(name).map_err(|error| hub_error(&error))
+    }
+
     /// Removes a model, or what has arrived of it: the files that Sightline put there and no
     /// others. Returns those that stayed.
     pub fn remove(&self, name: &str) -> Result<Vec<String>, ApiError> {
@@ -187,7 +192,7 @@ impl Library {
     /// What is said goes before what is remembered, and that before the environment.
     fn connection(&self, chosen: &GettingModels) -> Connection {
         let said = &self.options;
-        let switch = env("HF_HUB_OFFLINE").is_some_and(|value| value != "0");
+        let switch = env("HF_HUB_OFFLINE").is_some_and(|value| is_on(&value));
         let or_env = |said: &Option<String>, chosen: &Option<String>, name: &str| {
             said.clone().or_else(|| chosen.clone()).or_else(|| env(name))
         };
@@ -329,4 +334,31 @@ fn check_folder(folder: &Path) -> Result<(), ApiError> {
 
 fn env(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.trim().is_empty())
+}
+
+/// A switch as the environment has it: what `huggingface_hub` takes for true.
+fn is_on(value: &str) -> bool {
+    ["1", "true", "yes", "on"].iter().any(|on| value.trim().eq_ignore_ascii_case(on))
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn a_switch_of_the_environment_is_on_only_when_it_says_so() {
+        for (value, on) in [
+            ("1", true),
+            ("true", true),
+            ("YES", true),
+            ("On", true),
+            (" 1 ", true),
+            ("0", false),
+            ("false", false),
+            ("no", false),
+            ("off", false),
+            ("", false),
+            ("2", false),
+        ] {
+            assert_eq!(super::is_on(value), on, "{value}");
+        }
+    }
 }

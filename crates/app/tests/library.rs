@@ -180,6 +180,25 @@ fn a_folder_of_the_users_own_is_taken_up_only_when_it_is_whole() {
 }
 
 #[test]
+fn a_model_that_sees_is_not_taken_up_with_a_template_that_writes_no_picture() {
+    let Place { library, folder, .. } = &place();
+    let mine = folder.path().join("mine");
+    std::fs::create_dir_all(&mine).expect("a folder");
+    for (name, bytes) in files() {
+        std::fs::write(mine.join(name), bytes).expect("a file");
+    }
+    let template = "{% for m in messages %}{% for p in m.content %}{{ p.text }}{% endfor %}\
+                    {% endfor %}";
+    std::fs::write(mine.join("chat_template.jinja"), template).expect("a file");
+    let error = library.import(&mine, None, false, &mut |_| true).expect_err("no pictures");
+    assert_eq!(error.code, "model_processor");
+    assert!(error.message.contains("writes 0 pictures for one"), "{error:?}");
+    let options = OpenOptions { model: Some(mine), device: "cpu".into(), ..Default::default() };
+    let error = App::open(options).wait_until_loaded().expect_err("nor opened");
+    assert!(error.message.contains("writes 0 pictures for one"), "{error:?}");
+}
+
+#[test]
 fn settings_are_checked_remembered_and_a_token_is_not_shown() {
     let folder = TempDir::new().expect("a folder");
     let settings = Some(folder.path().join("settings.json"));

@@ -61,7 +61,7 @@ enum What {
         #[arg(long)]
         copy: bool,
     },
-    /// Compare every file of a model with what it was when it was fetched.
+    /// Compare every file of a model with what it was when it was fetched or imported.
     Verify {
         name: String,
         /// Fetch again what is broken.
@@ -100,7 +100,12 @@ impl Models {
                 bar.end();
                 print(&format!("{} is imported\n", imported?))
             }
-            What::Verify { name, repair } => verify(&library, &name, repair),
+            What::Verify { name, repair } => {
+                let view = library.view(None, how);
+                let there = view.models.iter().find(|model| model.name == name);
+                let imported = there.is_some_and(|model| model.repo.is_none());
+                verify(&library, (&name, imported), repair)
+            }
             What::Remove { name, yes } => remove(&library, &name, yes),
         }
     }
@@ -189,7 +194,7 @@ fn pull(library: &Library, name: &str, how: app::Quantization, yes: bool) -> Res
     print(&format!("{folder} is there: sightline ask PICTURE \"...\" --model {}\n", at.display()))
 }
 
-fn verify(library: &Library, name: &str, repair: bool) -> Result<(), Problem> {
+fn verify(library: &Library, (name, imported): (&str, bool), repair: bool) -> Result<(), Problem> {
     let bar = Bar::new();
     let verified = library.verify(name, repair, &mut |transfer| bar.show(transfer));
     bar.end();
@@ -197,17 +202,19 @@ fn verify(library: &Library, name: &str, repair: bool) -> Result<(), Problem> {
     for file in &broken {
         eprintln!("{} {}", file.path, file.what);
     }
+    let (came, mend) = match imported {
+        true => ("imported", "Import it again.".to_owned()),
+        false => ("fetched", format!("Mend it: sightline models verify {name} --repair")),
+    };
     match (broken.len(), repaired) {
-        (0, _) => print(&format!("{name}: all {n_files} files are as they were fetched\n")),
+        (0, _) => print(&format!("{name}: all {n_files} files are as they were {came}\n")),
         (n, true) => print(&format!("{name}: {n} of {n_files} files were broken and are mended\n")),
-        (n, false) => Err(Problem::new(
-            format!("{name}: {n} of {n_files} files are broken"),
-            format!("Mend it: sightline models verify {name} --repair"),
-        )),
+        (n, false) => Err(Problem::new(format!("{name}: {n} of {n_files} files are broken"), mend)),
     }
 }
 
 fn remove(library: &Library, name: &str, yes: bool) -> Result<(), Problem> {
+    library.check_there(name)?;
     if !yes {
         let message = format!("{name} is not removed without being sure");
         confirm(&format!("Remove {name}?"), message, "remove it")?;

@@ -91,13 +91,51 @@ fn the_models_that_can_be_got_are_listed_and_none_is_removed_by_mistake() {
         assert!(model["repo"].is_string() && model["licence"].is_string());
     }
     let remove = ["models", "remove", "x", "--folder", &folder];
+    let missing = format!("there is no model `x` in {folder}");
+    fails(&remove, 1, &missing, "`sightline models list` names them.");
+    for name in ["a/b/c", "owner/model@"] {
+        fails(
+            &["models", "pull", name, "--folder", &folder],
+            1,
+            &format!("`{name}` is not of the form OWNER/NAME[@REVISION]"),
+            "Take it from the model's page.",
+        );
+    }
+    // A model whose manifest became unreadable.
+    let broken = Path::new(&folder).join("x");
+    std::fs::create_dir_all(&broken).expect("a folder");
+    std::fs::write(broken.join("manifest.json"), "{").expect("a file");
+    let list = text(&sightline(&["models", "list", "x", "--folder", &folder]).stdout);
+    let line = list.lines().find(|line| line.starts_with("x ")).expect("it is listed");
+    assert!(line.contains("damaged"), "{line}");
     fails(&remove, 2, "x is not removed without being sure", "Add --yes to remove it.");
+    let removed = sightline(&[&remove[..], &["--yes"]].concat());
+    assert!(removed.status.success() && !broken.exists(), "{}", text(&removed.stderr));
     fails(
         &["models", "pull", "SmolVLM-256M-Instruct", "--offline", "--folder", &folder],
         1,
         "Sightline is set to stay offline",
         "Switch offline off to fetch models.",
     );
+}
+
+#[test]
+fn an_imported_model_is_verified_against_what_was_imported() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let folder = folder.path().display().to_string();
+    let run = |arguments: &[&str]| {
+        let output = sightline(&[&["models"], arguments, &["--folder", &folder]].concat());
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        text(&output.stdout)
+    };
+    run(&["import", &model(), "--name", "own", "--copy"]);
+    let verified = run(&["verify", "own"]);
+    assert!(verified.ends_with("files are as they were imported\n"), "{verified}");
+    let weights = Path::new(&folder).join("own/model.safetensors");
+    std::fs::write(weights, "spoilt").expect("a file");
+    let output = sightline(&["models", "verify", "own", "--folder", &folder]);
+    let stderr = text(&output.stderr);
+    assert!(stderr.ends_with("hint: Import it again.\n"), "{stderr}");
 }
 
 #[test]

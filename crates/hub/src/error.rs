@@ -101,6 +101,10 @@ pub enum Error {
     #[error("`{name}` cannot be a model's name; use letters, digits, dots and dashes")]
     Name { name: String },
 
+    /// No repository of the Hub.
+    #[error("`{text}` is not of the form OWNER/NAME[@REVISION]; take it from the model's page")]
+    Repo { text: String },
+
     /// Nothing says where the model came from.
     #[error("{name} was imported, so that it cannot be repaired; import it again")]
     NoOrigin { name: String },

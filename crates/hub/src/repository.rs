@@ -123,7 +123,7 @@ impl Entry {
         let (repo, revision) = text.split_once('@').unwrap_or((text, "main"));
         let name = repo.split_once('/').map(|(_, name)| name).filter(|_| is_repo(repo));
         let Some(name) = name.filter(|_| !revision.is_empty()) else {
-            return Err(Error::Name { name: text.into() });
+            return Err(Error::Repo { text: text.into() });
         };
         Ok(Entry {
             name: name.into(),
@@ -278,7 +278,9 @@ mod tests {
         assert_eq!((entry.name.as_str(), entry.revision.as_str()), ("Some-Model", "refs/pr/4"));
         assert_eq!(encoded("refs/pr/4"), "refs%2Fpr%2F4");
         for wrong in ["model", "a/b/c", "/b", "a/", "../b", "a/b@"] {
-            assert!(Entry::of_repo(wrong).is_err(), "{wrong}");
+            let error = Entry::of_repo(wrong).expect_err(wrong).to_string();
+            let expected = format!("`{wrong}` is not of the form OWNER/NAME[@REVISION]; ");
+            assert!(error.starts_with(&expected), "{error}");
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 
+use crate::fetch::{forget, part_of};
 use crate::files::{check_name, length, read_json};
 use crate::manifest::{self, Installed, MANIFEST, Manifest};
 use crate::meter::{Meter, Phase};
@@ -52,6 +53,13 @@ impl Store {
         folders(&self.root).iter().filter_map(read).collect()
     }
 
+    /// The names of models whose manifest cannot be read.
+    pub fn unreadable(&self) -> Vec<String> {
+        let broken = |folder: &PathBuf| Installed::read(folder).is_err();
+        let folders = folders(&self.root).into_iter().filter(broken);
+        folders.filter_map(|f| Some(f.file_name()?.to_string_lossy().into_owned())).collect()
+    }
+
     /// Every model of which a part has arrived, by name.
     pub fn paused(&self) -> Vec<Paused> {
         let read = |folder: PathBuf| {
@@ -67,6 +75,17 @@ impl Store {
         check_name(name)?;
         let missing = || Error::NoModel { name: name.into(), folder: self.root.clone() };
         Installed::read(&self.folder(name))?.ok_or_else(missing)
+    }
+
+    /// Whether there is something of this name that can be removed: a model, whole or not.
+    ///
+    /// Errors: there is not.
+    pub fn check_there(&self, name: &str) -> Result<(), Error> {
+        match self.find(name) {
+            Err(error @ Error::Name { .. }) => Err(error),
+            Err(error @ Error::NoModel { .. }) if !self.pulling(name).is_dir() => Err(error),
+            _ => Ok(()),
+        }
     }
 
     /// Takes up the user's own folder, or the `.gguf` files of a folder, under `name`: registers
@@ -120,8 +139,9 @@ impl Store {
     }
 
     /// Removes a model: the files its manifest lists and nothing else; of a registered one only the
-    /// manifest. Also what has arrived of one that is not complete. Returns what stayed in its
-    /// folder because somebody else put it there.
+    /// manifest. Of one whose manifest cannot be read those that are named as a model's. Also what
+    /// has arrived of one that is not complete. Returns what stayed in its folder because somebody
+    /// else put it there.
     ///
     /// Errors: no such model; it is being fetched.
     pub fn remove(&self, name: &str) -> Result<Vec<String>, Error> {
@@ -132,21 +152,23 @@ impl Store {
         if half {
             std::fs::remove_dir_all(&hidden).map_err(Error::write(&hidden))?;
         }
-        let model = match self.find(name) {
-            Ok(model) => model,
+        let folder = self.folder(name);
+        let listed = match self.find(name) {
+            Ok(model) if model.manifest.at.is_some() => Vec::new(),
+            Ok(model) => {
+                let paths = model.manifest.files.iter();
+                let both = paths.map(|f| [model.path_of(f), part_of(&model.folder, &f.path)]);
+                both.flatten().collect()
+            }
             Err(Error::NoModel { .. }) if half => return Ok(Vec::new()),
+            Err(Error::Manifest { .. } | Error::Read { .. }) => named_as_a_models(&folder),
             Err(error) => return Err(error),
         };
         // First of all it stops being a model.
-        crate::fetch::forget(&model.folder.join(MANIFEST))?;
-        if model.manifest.at.is_none() {
-            for file in &model.manifest.files {
-                crate::fetch::forget(&model.path_of(file))?;
-                crate::fetch::forget(&crate::fetch::part_of(&model.folder, &file.path))?;
-            }
-        }
-        sweep(&model.folder);
-        let left = std::fs::read_dir(&model.folder).into_iter().flatten().flatten();
+        forget(&folder.join(MANIFEST))?;
+        listed.iter().try_for_each(|path| forget(path))?;
+        sweep(&folder);
+        let left = std::fs::read_dir(&folder).into_iter().flatten().flatten();
         Ok(left.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect())
     }
 
@@ -178,19 +200,71 @@ impl Store {
     }
 
     /// Keeps others from the same model for as long as the result lives.
-    pub(crate) fn lock(&self, name: &str) -> Result<File, Error> {
+    pub(crate) fn lock(&self, name: &str) -> Result<Lock, Error> {
         let hidden = self.root.join(HIDDEN);
-        std::fs::create_dir_all(&hidden).map_err(Error::write(&hidden))?;
         let path = hidden.join(format!("{name}.lock"));
-        let file = File::options().create(true).append(true).open(&path);
-        let file = file.map_err(Error::write(&path))?;
-        match file.try_lock() {
-            Ok(()) => Ok(file),
-            Err(TryLockError::WouldBlock) => Err(Error::Busy { name: name.into() }),
-            // A disk that knows no locks is used without.
-            Err(TryLockError::Error(_)) => Ok(file),
+        for _ in 0..LOCK_TRIES {
+            std::fs::create_dir_all(&hidden).map_err(Error::write(&hidden))?;
+            let file = File::options().create(true).append(true).open(&path);
+            let file = file.map_err(Error::write(&path))?;
+            match file.try_lock() {
+                Err(TryLockError::WouldBlock) => break,
+                // A disk that knows no locks is used without.
+                Ok(()) | Err(TryLockError::Error(_)) => {}
+            }
+            // Whoever held it may have removed it after it was opened here.
+            if is_still_at(&file, &path) {
+                return Ok(Lock { path, _file: file });
+            }
         }
+        Err(Error::Busy { name: name.into() })
     }
+}
+
+/// How often a lock is tried that others remove meanwhile.
+const LOCK_TRIES: usize = 16;
+
+/// A lock that is held, and leaves no file behind.
+pub(crate) struct Lock {
+    path: PathBuf,
+    _file: File,
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // While it is still held, so that nobody else's file goes. One that stays does no harm.
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
+
+#[cfg(unix)]
+fn is_still_at(file: &File, path: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    let place = |about: std::fs::Metadata| (about.dev(), about.ino());
+    let (own, there) = (file.metadata().ok().map(place), std::fs::metadata(path).ok().map(place));
+    own.is_some() && own == there
+}
+
+#[cfg(not(unix))]
+fn is_still_at(_: &File, path: &Path) -> bool {
+    path.exists()
+}
+
+/// Files of a folder and those in it that are named as a model's.
+fn named_as_a_models(folder: &Path) -> Vec<PathBuf> {
+    const ENDS: [&str; 6] = [".json", ".jinja", ".safetensors", ".gguf", ".model", ".part"];
+    const NAMES: [&str; 6] =
+        ["merges.txt", "vocab.txt", "README.md", "LICENSE", "LICENSE.txt", "NOTICE"];
+    let is_one = |path: &PathBuf| {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        path.is_file() && (NAMES.contains(&&*name) || ENDS.iter().any(|end| name.ends_with(end)))
+    };
+    let inside = |folder: &Path| {
+        let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+        entries.map(|entry| entry.path()).collect::<Vec<_>>()
+    };
+    let inner = folders(folder).into_iter().flat_map(|folder| inside(&folder));
+    inside(folder).into_iter().chain(inner).filter(is_one).collect()
 }
 
 fn taken(folder: &Path, what: &str, hint: &str) -> Error {
@@ -202,7 +276,7 @@ fn copy_file(disk: &Disk, (from, to): (&Path, &Path), meter: &mut Meter) -> Resu
     if let Some(parent) = to.parent() {
         std::fs::create_dir_all(parent).map_err(Error::write(parent))?;
     }
-    crate::fetch::forget(to)?;
+    forget(to)?;
     let mut source = File::open(from).map_err(Error::read(from))?;
     let mut out = (disk.append)(to).map_err(Error::write(to))?;
     let mut chunk = vec![0; 1 << 20];

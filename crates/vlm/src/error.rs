@@ -100,11 +100,14 @@ pub struct TensorMismatch {
     pub unexpected: Vec<String>,
     /// name, expected shape, found shape
     pub misshaped: Vec<(String, Vec<usize>, Vec<usize>)>,
+    /// name, and how it is stored, which is no way to store weights
+    pub foreign: Vec<(String, String)>,
 }
 
 impl TensorMismatch {
     pub fn is_empty(&self) -> bool {
-        self.missing.is_empty() && self.unexpected.is_empty() && self.misshaped.is_empty()
+        let named = self.missing.is_empty() && self.unexpected.is_empty();
+        named && self.misshaped.is_empty() && self.foreign.is_empty()
     }
 }
 
@@ -119,7 +122,10 @@ impl std::fmt::Display for TensorMismatch {
             .map(|(name, expected, found)| format!("{name} is {found:?}, expected {expected:?}"))
             .collect();
         list(f, "misshaped", &misshaped)?;
+        let foreign = self.foreign.iter().map(|(name, dtype)| format!("{name} is {dtype}"));
+        list(f, "stored in a dtype that is not read", &foreign.collect::<Vec<_>>())?;
         let hint = match (self.missing.is_empty(), self.misshaped.is_empty()) {
+            _ if !self.foreign.is_empty() => "take the weights in F32, F16 or BF16, unquantised",
             (_, false) => "check that config.json and the weights are of the same model",
             (false, _) => "check that every weight file of the model was downloaded",
             _ => "check that config.json is the one saved with these weights",

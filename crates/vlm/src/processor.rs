@@ -99,6 +99,9 @@ impl Processor {
         let images = ImageProcessor { settings };
         let processor = Processor { tokenizer, qformer_tokenizer, chat, images, layout };
         processor.layout.check_tiles(files, &processor.images)?;
+        if config.sees() && processor.layout.has_pictures_in_text() {
+            processor.chat.check_pictures(&processor.layout.image_token)?;
+        }
         Ok(processor)
     }
 

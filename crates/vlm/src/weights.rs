@@ -34,6 +34,10 @@ pub(crate) trait TensorFiles {
 
     fn shape(&self, name: &str) -> Result<Vec<usize>, Error>;
 
+    /// How it is stored, where that is no way to store weights: whole numbers, or so few bits that
+    /// they mean nothing without scales kept elsewhere.
+    fn foreign_dtype(&self, name: &str) -> Result<Option<String>, Error>;
+
     /// Reads one tensor as `dtype` on `device`.
     fn load(&self, name: &str, dtype: DType, device: &Device) -> Result<Tensor, Error>;
 
@@ -107,6 +111,13 @@ impl TensorMap {
         }
     }
 
+    fn foreign_dtype(&self, name: &str) -> Result<Option<String>, Error> {
+        match (self.sources.get(name), &self.files) {
+            (Some(Source::Mapped(stored)), Some(files)) => files.foreign_dtype(stored),
+            _ => Ok(None),
+        }
+    }
+
     /// Adds tensors in memory; one of the same name is replaced.
     pub(crate) fn insert(&mut self, tensors: impl IntoIterator<Item = (String, Tensor)>) {
         let tensors = tensors.into_iter();
@@ -121,13 +132,17 @@ impl TensorMap {
         &self.device
     }
 
-    /// Renames every tensor; `None` keeps the old name.
+    /// Renames every tensor; `None` keeps the old name. So does the second of two that would have
+    /// the same name, for `finish` to list it; one that has its name already is the first.
     pub(crate) fn rename(&mut self, rename: impl Fn(&str) -> Option<String>) {
-        let sources = std::mem::take(&mut self.sources);
-        self.sources = sources
-            .into_iter()
-            .map(|(name, source)| (rename(&name).unwrap_or(name), source))
-            .collect();
+        let sources = std::mem::take(&mut self.sources).into_iter();
+        let renamed = sources.map(|(name, source)| (rename(&name), name, source));
+        let (same, other): (Vec<_>, Vec<_>) =
+            renamed.partition(|(new, name, _)| new.as_ref().is_none_or(|new| new == name));
+        for (new, name, source) in same.into_iter().chain(other) {
+            let free = new.filter(|new| !self.sources.contains_key(new));
+            self.sources.insert(free.unwrap_or(name), source);
+        }
     }
 
     /// Drops a tensor that the model is known not to use.
@@ -137,14 +152,19 @@ impl TensorMap {
 
     /// Removes and returns the tensor `name`, which must have the shape `dims`.
     ///
-    /// A missing or misshaped one is noted for `finish` and replaced by a stand-in of the right
-    /// shape, so that one pass finds every problem. Errors: the file cannot be read.
+    /// A missing, misshaped or wrongly stored one is noted for `finish` and replaced by a stand-in
+    /// of the right shape, so that one pass finds every problem. Errors: the file cannot be read.
     pub fn take(&mut self, name: &str, dims: &[usize]) -> Result<Tensor, Error> {
         let found = self.dims(name)?.unwrap_or_default();
+        let foreign = self.foreign_dtype(name)?;
         let Some(source) = self.sources.remove(name) else {
             self.problems.borrow_mut().missing.push(name.to_string());
             return self.stand_in(dims);
         };
+        if let Some(dtype) = foreign {
+            self.problems.borrow_mut().foreign.push((name.to_string(), dtype));
+            return self.stand_in(dims);
+        }
         if found != dims {
             let misshaped = (name.to_string(), dims.to_vec(), found);
             self.problems.borrow_mut().misshaped.push(misshaped);
@@ -185,7 +205,8 @@ impl TensorMap {
         paths.iter().map(of).collect()
     }
 
-    /// Ends the taking: an error names every tensor that was missing, misshaped or left over.
+    /// Ends the taking: an error names every tensor that was missing, misshaped, wrongly stored or
+    /// left over.
     pub fn finish(self) -> Result<(), Error> {
         let mut problems = self.problems.into_inner();
         let left = self.sources.into_keys();

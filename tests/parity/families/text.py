@@ -72,6 +72,9 @@ CASES = {
         talk(0)),
     "text-qwen2-yarn-gguf": lambda: (text("qwen2", rope_scaling=YARN), [], talk(0)),
     "text-qwen2": lambda: (text("qwen2", tie_word_embeddings=True), [], talk(0, second_turn=True)),
+    "text-qwen2-layer-types": lambda: (
+        text("qwen2", use_sliding_window=True, sliding_window=9,
+             layer_types=["sliding_attention", "full_attention"]), [], talk(0)),
     "text-mistral": lambda: (text("mistral", sliding_window=9), [], talk(0)),
     "text-qwen2-gguf": lambda: (text("qwen2"), [], talk(0)),
     "text-qwen2-split-gguf": lambda: (

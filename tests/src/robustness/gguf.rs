@@ -200,6 +200,95 @@ fn eyes_made_for_another_kind_of_decoder_are_named() {
     }
 }
 
+/// The bytes with one more text among the metadata. It ends in so many spaces that what follows
+/// keeps its alignment.
+fn with_text(bytes: &[u8], key: &str, value: &str) -> Vec<u8> {
+    let length = (8 + key.len() + 4 + 8 + value.len()).next_multiple_of(32);
+    let value = format!("{value:width$}", width = length - (8 + key.len() + 4 + 8));
+    let n_keys = u64::from_le_bytes(bytes[16..24].try_into().expect("8 bytes")) + 1;
+    let text = |text: &str| [&(text.len() as u64).to_le_bytes(), text.as_bytes()].concat();
+    let more = [text(key), 8u32.to_le_bytes().to_vec(), text(&value)].concat();
+    [&bytes[..16], &n_keys.to_le_bytes(), &more, &bytes[24..]].concat()
+}
+
+/// A language model's file of one fixture with the eyes of another, after `change`.
+fn pair(model: &str, eyes: &str, change: impl Fn(&str, Vec<u8>) -> Vec<u8>) -> TempDir {
+    let folder = tempfile::tempdir().expect("a folder");
+    for (from, name) in [(model, MODEL), (eyes, EYES)] {
+        let bytes = std::fs::read(fixture(from).join(name)).expect(name);
+        put(&folder, name, &change(name, bytes));
+    }
+    folder
+}
+
+#[test]
+fn eyes_of_another_family_or_generation_are_named() {
+    let same = |_: &str, bytes: Vec<u8>| bytes;
+    let (two, two_5) = ("qwen2-vl-gguf", "qwen2-5-vl-windows-gguf");
+    for (eyes, kind) in
+        [("llava-clip-llama-gguf", "llava"), ("smolvlm-llama-tiles-gguf", "idefics3")]
+    {
+        let message = refusal(pair(two, eyes, same).path());
+        assert!(message.contains(&format!("{EYES} holds eyes of kind {kind}")), "{message}");
+        let message = refusal(pair(eyes, two, same).path());
+        assert!(message.contains("a decoder of kind qwen2vl"), "{message}");
+    }
+    let (name_2, name_2_5) = ("Qwen2-VL-2B-Instruct", "Qwen2.5 VL 3B Instruct");
+    for key in ["general.basename", "general.name", "general.base_model.0.name"] {
+        for (fixture, own, other) in [(two, name_2, name_2_5), (two_5, name_2_5, name_2)] {
+            let named = |name: &'static str| {
+                pair(fixture, fixture, |file, bytes| match file {
+                    MODEL => with_text(&bytes, key, name),
+                    _ => bytes,
+                })
+            };
+            Vlm::load(named(own).path(), &Device::Cpu).expect("its own eyes");
+            let message = refusal(named(other).path());
+            assert!(message.contains(&format!("calls itself {other}")), "{message}");
+            assert!(message.contains(EYES) && message.contains("put the mmproj"), "{message}");
+        }
+    }
+    // The file of the eyes contradicts itself.
+    let (windows, none) = ("clip.vision.n_wa_pattern", "clip.vision.n_xx_pattern");
+    let without = pair(two_5, two_5, |file, bytes| match file {
+        EYES => replaced(&bytes, windows.as_bytes(), none.as_bytes()),
+        _ => bytes,
+    });
+    let message = refusal(without.path());
+    assert!(message.contains("lacks the windows"), "{message}");
+}
+
+/// What Idefics3 puts around its picture tokens would be read as letters.
+#[test]
+fn eyes_beside_a_vocabulary_without_their_tokens_are_named() {
+    for (token, other) in [
+        ("<fake_token_around_image>", "<fake_token_around_xmage>"),
+        ("<global-img>", "<global-xmg>"),
+    ] {
+        let name = "smolvlm-llama-tiles-gguf";
+        let folder = pair(name, name, |file, bytes| match file {
+            MODEL => replaced(&bytes, token.as_bytes(), other.as_bytes()),
+            _ => bytes,
+        });
+        let message = refusal(folder.path());
+        assert!(message.contains(EYES) && message.contains(token), "{message}");
+        assert!(message.contains(MODEL), "{message}");
+    }
+}
+
+#[test]
+fn a_template_that_writes_no_picture_is_refused() {
+    let folder = copy();
+    let bytes = good(MODEL);
+    let key = b"tokenizer.chat_template";
+    let at = bytes.windows(key.len()).position(|window| window == key).expect("a template");
+    let template = replaced(&bytes[at..], b"<image>", b"<imago>");
+    put(&folder, MODEL, &[&bytes[..at], &template].concat());
+    let message = refusal(folder.path());
+    assert!(message.contains(MODEL), "{message}");
+    assert!(message.contains("chat template writes 0 pictures for one"), "{message}");
+}
+
 /// Files of the first LLaVA have no picture token: it gets the id after the last, and no row.
 #[test]
 fn a_vocabulary_without_the_picture_token_gets_one() {

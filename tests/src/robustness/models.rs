@@ -21,7 +21,7 @@ fn copy() -> TempDir {
 }
 
 /// The files of a fixture, without its folders.
-fn copy_of(name: &str) -> TempDir {
+pub(super) fn copy_of(name: &str) -> TempDir {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let entries = std::fs::read_dir(fixture(name)).expect("the fixture").flatten();
     for entry in entries.filter(|entry| entry.path().is_file()) {
@@ -123,6 +123,30 @@ fn a_wrong_tokenizer_is_refused() {
         let error = Processor::load(folder.path(), &config).err();
         let message = error.unwrap_or_else(|| panic!("{what}: accepted")).to_string();
         assert!(message.contains("token"), "{what}: {message}");
+    }
+}
+
+/// One line each, so that a terminal can show it.
+#[test]
+fn a_template_that_is_broken_or_writes_no_picture_is_refused_in_one_line() {
+    let rows = [
+        ("{% for m in messages %}\n{{ m.role }\n{% endfor %}", "the chat template is wrong: "),
+        ("{% for m in messages %}\n{% if %}", "the chat template is wrong: "),
+        (
+            "{% for m in messages %}{{ m.role }}{% for p in m.content %}{{ p.text }}{% endfor %}\
+             {% endfor %}",
+            "the chat template writes 0 pictures for one (<image>)",
+        ),
+        ("{{ raise_exception('no pictures') }}", "no pictures"),
+    ];
+    let config = Config::load(&fixture("llava-clip-llama")).expect("a good config");
+    for (template, expected) in rows {
+        let folder = copy();
+        std::fs::write(folder.path().join("chat_template.jinja"), template).expect("written");
+        let error = Processor::load(folder.path(), &config).err();
+        let message = error.unwrap_or_else(|| panic!("{template}: accepted")).to_string();
+        assert!(message.contains(expected), "{message}");
+        assert!(message.contains("template") && message.lines().count() == 1, "{message}");
     }
 }
 

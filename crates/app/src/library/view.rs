@@ -33,6 +33,10 @@ impl Library {
             let idx = index(&mut models, &there.manifest.name);
             whole(&mut models[idx], there, (current, how));
         }
+        for name in store.unreadable() {
+            let idx = index(&mut models, &name);
+            models[idx].state = unreadable(&store.folder(&name));
+        }
         for (name, running) in lock(&self.running).iter() {
             let idx = index(&mut models, name);
             models[idx].state = LibraryState::Busy(running.last.clone());
@@ -75,6 +79,17 @@ fn unknown(name: &str) -> LibraryModel {
         answers: true,
         fit: None,
         state: LibraryState::Available,
+    }
+}
+
+/// What can only be removed.
+fn unreadable(folder: &Path) -> LibraryState {
+    LibraryState::Installed {
+        folder: folder.display().to_string(),
+        current: false,
+        registered: false,
+        whole: false,
+        repairable: false,
     }
 }
 

@@ -69,13 +69,21 @@ impl Place {
         hub::pull(&self.client(), &self.disk, &self.store(), &self.plan()?, &mut on)
     }
 
+    /// Nobody is at work any more.
+    fn nothing_is_locked(&self) {
+        let hidden = names(&self.store().root().join(".pulling"));
+        assert!(hidden.iter().all(|name| !name.ends_with(".lock")), "{hidden:?}");
+    }
+
     /// Nothing is there that anybody could take for a model.
     fn nothing_is_shown(&self) {
+        self.nothing_is_locked();
         assert!(self.store().installed().is_empty());
         assert!(!self.store().folder("model").exists());
     }
 
     fn is_right(&self) {
+        self.nothing_is_locked();
         let [model] = &self.store().installed()[..] else { panic!("one model") };
         assert!(model.is_whole() && model.verify(&mut |_| true).expect("read").is_empty());
         for (name, bytes) in files() {
@@ -124,6 +132,10 @@ fn whatever_goes_wrong_once_the_bytes_are_right_in_the_end() {
         ("stall", vec![Fault::Stall(120_000)]),
         ("stall before the first byte", vec![Fault::Stall(0)]),
         ("wrong range", vec![Fault::Cut(100_000), Fault::WrongRange]),
+        ("a range that lies", vec![Fault::Cut(100_000), Fault::LyingRange]),
+        ("a range that lies and is cut", {
+            vec![Fault::Cut(100_000), Fault::LyingRange, Fault::Cut(100_000)]
+        }),
         ("ranges ignored", vec![Fault::Cut(100_000), Fault::IgnoreRange]),
         ("ranges ignored and cut", vec![Fault::Cut(100_000), Fault::IgnoreRange]),
         ("another content", vec![Fault::Cut(100_000), Fault::OtherEtag]),
@@ -157,7 +169,9 @@ fn after_a_cut_only_the_rest_is_asked_for() {
 #[test]
 fn what_stays_wrong_is_one_error_and_nothing_is_shown() {
     let always = |fault: Fault| vec![fault; 99];
-    let rows: [(&str, Vec<Fault>, fn(&Error) -> bool); 7] = [
+    let lying = vec![[Fault::Cut(100_000), Fault::LyingRange]; 9].concat();
+    let rows: [(&str, Vec<Fault>, fn(&Error) -> bool); 8] = [
+        ("a range that lies", lying, |e| matches!(e, Error::Damaged { .. })),
         ("garbled", always(Fault::Garbled), |e| matches!(e, Error::Damaged { .. })),
         ("stall", always(Fault::Stall(0)), |e| matches!(e, Error::Unreachable { .. })),
         ("cut", always(Fault::Cut(0)), |e| matches!(e, Error::Unreachable { .. })),
@@ -409,12 +423,26 @@ fn an_import_is_registered_or_copied_and_the_users_files_stay() {
     place.nothing_is_shown();
 }
 
+/// What a manifest says that cannot be read, or points outside, is nothing to go by.
 #[test]
-fn a_manifest_that_points_outside_is_refused() {
-    let place = Place::new();
-    let folder = place.store().folder("model");
-    std::fs::create_dir_all(&folder).expect("a folder");
-    let text = r#"{"name": "model", "files": [{"path": "../x", "size": 1, "sha256": ""}]}"#;
-    std::fs::write(folder.join("manifest.json"), text).expect("a file");
-    assert!(matches!(place.store().remove("model"), Err(Error::Manifest { .. })));
+fn a_model_with_a_wrong_manifest_is_known_and_can_be_removed() {
+    let outside = r#"{"name": "model", "files": [{"path": "../x", "size": 1, "sha256": ""}]}"#;
+    for text in [outside, "{", "", "[]"] {
+        let place = Place::new();
+        let folder = place.pull().expect("a model").folder;
+        let store = place.store();
+        std::fs::write(folder.join("manifest.json"), text).expect("a file");
+        std::fs::write(folder.join("notes.txt"), "mine").expect("a file");
+        std::fs::write(store.root().join("x"), "mine").expect("a file");
+        assert!(matches!(store.find("model"), Err(Error::Manifest { .. })), "{text}");
+        assert_eq!((store.installed(), store.unreadable()), (vec![], vec!["model".to_owned()]));
+        assert!(matches!(place.pull(), Err(Error::Manifest { .. })), "{text}");
+        store.check_there("model").expect("it is there");
+        assert_eq!(store.remove("model").expect("removed"), ["notes.txt"], "{text}");
+        assert_eq!(names(&folder), ["notes.txt"]);
+        assert!(store.root().join("x").exists(), "what is outside stays");
+        assert!(matches!(store.check_there("model"), Err(Error::NoModel { .. })));
+        assert!(store.unreadable().is_empty());
+        place.nothing_is_locked();
+    }
 }

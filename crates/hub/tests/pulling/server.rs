@@ -20,6 +20,8 @@ pub enum Fault {
     Cut(usize),
     /// A part that begins elsewhere, said so in Content-Range.
     WrongRange,
+    /// The part that was asked for by its Content-Range, with the first bytes of the file in it.
+    LyingRange,
     /// The whole file, whatever part was asked for.
     IgnoreRange,
     /// The right length and other bytes.
@@ -142,7 +144,10 @@ impl Server {
         } else {
             "200 OK"
         };
-        let part = &body[first..];
+        let part = match fault {
+            Some(Fault::LyingRange) => &body[..whole - first],
+            _ => &body[first..],
+        };
         match fault {
             Some(Fault::Stall(n)) => {
                 reply(status, &headers, part.len(), &part[..n.min(part.len())]);

@@ -43,6 +43,8 @@ struct Projector {
     /// the only architecture that it goes with, and what `config.json` calls that one's decoder
     decoder: Option<(&'static str, &'static str)>,
     image_token: &'static str,
+    /// tokens that the family puts around its picture tokens, so that no vocabulary lacks them
+    around: &'static [&'static str],
     vision: &'static VisionNames,
     /// name in the file → in the family
     layers: &'static [(&'static str, &'static str)],
@@ -55,6 +57,7 @@ const LLAVA: Projector = Projector {
     model_type: "llava",
     decoder: None,
     image_token: "<image>",
+    around: &[],
     vision: &VisionNames { tower: "vision_tower.vision_model", ..tensors::CLIP },
     layers: &[
         ("mm.0", "multi_modal_projector.linear_1"),
@@ -69,6 +72,7 @@ const QWEN2_VL: Projector = Projector {
     model_type: "qwen2_vl",
     decoder: Some(("qwen2vl", "qwen2_vl_text")),
     image_token: "<|image_pad|>",
+    around: &[],
     vision: &tensors::QWEN2_VL,
     layers: &[("mm.0", "visual.merger.mlp.0"), ("mm.2", "visual.merger.mlp.2")],
     last: "mm.2.weight",
@@ -79,6 +83,7 @@ const PROJECTORS: [Projector; 4] = [
     Projector {
         name: "idefics3",
         model_type: "idefics3",
+        around: &["<fake_token_around_image>", "<global-img>"],
         vision: &VisionNames { tower: "model.vision_model", ..tensors::CLIP },
         layers: &[("mm.model.fc", "model.connector.modality_projection.proj")],
         last: "mm.model.fc.weight",
@@ -200,32 +205,17 @@ fn companion(
 ) -> Result<Option<(Arc<GgufFile>, &'static Projector)>, Error> {
     let folder = text.path().parent().filter(|folder| !folder.as_os_str().is_empty());
     let beside = files_in(folder.unwrap_or(Path::new(".")));
-    let width = text.count(&format!("{}.embedding_length", architecture.name))?;
-    let width = width.unwrap_or(0);
     let mut fitting: Vec<(GgufFile, &'static Projector)> = Vec::new();
     let mut misfit = None;
     for path in beside.iter().filter(|path| is_mmproj(path)) {
         let file = GgufFile::open(path)?;
-        match projector(&file).and_then(|found| Ok((found, projected_width(&file, found)?))) {
-            Ok((projector, _))
-                if projector.decoder.is_some_and(|(n, _)| n != architecture.name) =>
-            {
-                let reason = format!(
-                    "{} was made for a decoder of kind {}, but {} is {}",
-                    file.name(),
-                    projector.decoder.map_or("", |(name, _)| name),
-                    text.name(),
-                    architecture.name
-                );
-                misfit = Some(refused(text.path(), reason, "put the mmproj file of this model"));
-            }
-            Ok((projector, found)) if found == width => fitting.push((file, projector)),
-            Ok((_, found)) => {
-                let reason = format!(
-                    "{} makes embeddings of width {found}, but {} reads {width}",
-                    file.name(),
-                    text.name()
-                );
+        let found = projector(&file).and_then(|found| {
+            let reason = mismatch((text, architecture), (&file, found))?;
+            Ok((found, reason))
+        });
+        match found {
+            Ok((projector, None)) => fitting.push((file, projector)),
+            Ok((_, Some(reason))) => {
                 misfit = Some(refused(text.path(), reason, "put the mmproj file of this model"));
             }
             Err(error) => misfit = Some(error),
@@ -236,10 +226,82 @@ fn companion(
         (0 | 1, _) => Ok(fitting.pop().map(|(file, projector)| (Arc::new(file), projector))),
         _ => {
             let (one, other) = (fitting[0].0.name(), fitting[1].0.name());
+            let width = projected_width(&fitting[0].0, fitting[0].1)?;
             let reason = format!("{one} and {other} both fit it (embeddings of width {width})");
             Err(refused(text.path(), reason, "keep one of them in the folder"))
         }
     }
+}
+
+/// Why the eyes in a file are not those of a language model, where they are not.
+fn mismatch(
+    (text, architecture): (&GgufFile, &Architecture),
+    (file, projector): (&GgufFile, &Projector),
+) -> Result<Option<String>, Error> {
+    let (eyes, words) = (file.name(), text.name());
+    let kind = architecture.name;
+    let is_for = |projector: &Projector| projector.decoder.map(|(name, _)| name);
+    match is_for(projector) {
+        Some(wanted) if wanted != kind => {
+            return Ok(Some(format!(
+                "{eyes} was made for a decoder of kind {wanted}, but {words} is {kind}"
+            )));
+        }
+        None if PROJECTORS.iter().any(|own| is_for(own) == Some(kind)) => {
+            let family = projector.model_type;
+            return Ok(Some(format!(
+                "{eyes} holds eyes of kind {family}, but {words} is {kind}, which has its own kind"
+            )));
+        }
+        _ => {}
+    }
+    let (gives, reads) =
+        (projected_width(file, projector)?, text.count(&format!("{kind}.embedding_length"))?);
+    if gives != reads.unwrap_or(0) {
+        let reads = reads.unwrap_or(0);
+        return Ok(Some(format!(
+            "{eyes} makes embeddings of width {gives}, but {words} reads {reads}"
+        )));
+    }
+    if projector.decoder.is_some()
+        && let Some(reason) = other_generation(text, (file, projector))?
+    {
+        return Ok(Some(reason));
+    }
+    let tokens = match projector.around {
+        [] => Vec::new(),
+        _ => text.texts("tokenizer.ggml.tokens")?.unwrap_or_default(),
+    };
+    let missing = projector.around.iter().find(|token| tokens.iter().all(|own| own != *token));
+    Ok(missing.map(|token| {
+        format!("{eyes} needs the token {token} around pictures, which {words} does not have")
+    }))
+}
+
+/// Qwen2-VL and Qwen2.5-VL have decoders of one kind: what else the files say of it.
+fn other_generation(
+    text: &GgufFile,
+    (file, projector): (&GgufFile, &Projector),
+) -> Result<Option<String>, Error> {
+    let (eyes, words, key) = (file.name(), text.name(), "clip.vision.n_wa_pattern");
+    let has_windows = file.count(key)?.is_some_and(|every| every > 0);
+    if has_windows != (projector.model_type == "qwen2_5_vl") {
+        let (kind, has) = (projector.name, if has_windows { "has" } else { "lacks" });
+        return Ok(Some(format!("{eyes} is of kind {kind}, but {has} the windows of {key}")));
+    }
+    for key in ["general.basename", "general.name", "general.base_model.0.name"] {
+        let stated = text.text(key)?.unwrap_or_default().trim();
+        let plain = stated.chars().filter(char::is_ascii_alphanumeric);
+        let plain = plain.collect::<String>().to_lowercase();
+        let spelled = [("qwen25vl", "qwen2_5_vl"), ("qwen2vl", "qwen2_vl")];
+        let Some((_, of)) = spelled.iter().find(|(spelled, _)| plain.contains(spelled)) else {
+            continue;
+        };
+        let kind = projector.name;
+        let reason = format!("{eyes} is of kind {kind}, but {words} calls itself {stated}");
+        return Ok((*of != projector.model_type).then_some(reason));
+    }
+    Ok(None)
 }
 
 /// The kind of a companion. Errors: another file, or a kind that this library does not have.

@@ -149,6 +149,12 @@ impl<'a> Fields<'a> {
         self.parsed(key, "a list of whole numbers", |v| v.as_array()?.iter().map(number).collect())
     }
 
+    /// A list of names.
+    pub fn strings(&self, key: &str) -> Result<Option<Vec<String>>, Error> {
+        let name = |v: &Value| v.as_str().map(str::to_owned);
+        self.parsed(key, "a list of names", |v| v.as_array()?.iter().map(name).collect())
+    }
+
     /// A list of pairs of numbers.
     pub fn pairs(&self, key: &str) -> Result<Option<Vec<[u32; 2]>>, Error> {
         let number = |v: &Value| v.as_u64().and_then(|n| u32::try_from(n).ok());

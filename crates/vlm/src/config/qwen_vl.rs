@@ -143,9 +143,7 @@ fn text(fields: &Fields, model_type: ModelType) -> Result<TextConfig, Error> {
 fn qwen2_text(fields: &Fields) -> Result<TextConfig, Error> {
     let hidden_size = fields.size("hidden_size", 8192)?;
     let num_attention_heads = fields.size("num_attention_heads", 64)?;
-    let sliding = fields.bool("use_sliding_window", false)?;
-    let window = fields.usize("sliding_window", 4096)?;
-    let config = TextConfig {
+    let mut config = TextConfig {
         vocab_size: fields.size("vocab_size", 152_064)?,
         intermediate_size: fields.size("intermediate_size", 29_568)?,
         num_hidden_layers: fields.size("num_hidden_layers", 80)?,
@@ -154,13 +152,12 @@ fn qwen2_text(fields: &Fields) -> Result<TextConfig, Error> {
         max_position_embeddings: fields.size("max_position_embeddings", 32_768)?,
         rope_theta: fields.f64("rope_theta", 1e6)?,
         qkv_bias: true,
-        sliding_window: sliding.then_some(window),
-        sliding_from_layer: fields.usize("max_window_layers", 80)?,
         multimodal_rotary: Some(multimodal_rotary(fields, None)?),
         hidden_size,
         num_attention_heads,
         ..TextConfig::llama(fields, 1e-5)?
     };
+    config.slide(fields, 80)?;
     config.check(fields)?;
     Ok(TextConfig { o_bias: false, mlp_bias: false, ..config })
 }

@@ -107,6 +107,64 @@ fn qwen_vl_is_read_flat_and_nested() {
     assert!(config.text_config.qk_norm && !config.text_config.qkv_bias);
 }
 
+/// Each layer has its window from `layer_types`, else those from `max_window_layers` on.
+#[test]
+fn sliding_windows_are_those_of_the_layers() {
+    let types = |names: [&str; 3]| json!(names.map(|name| format!("{name}_attention")));
+    let rows = [
+        (json!({"use_sliding_window": false}), [None; 3]),
+        (json!({"use_sliding_window": true, "max_window_layers": 1}), [None, Some(7), Some(7)]),
+        (
+            json!({"use_sliding_window": true, "max_window_layers": 1,
+                   "layer_types": types(["sliding", "full", "sliding"])}),
+            [Some(7), None, Some(7)],
+        ),
+        (json!({"use_sliding_window": true, "sliding_window": null}), [None; 3]),
+        (json!({"layer_types": types(["full", "full", "full"])}), [None; 3]),
+    ];
+    for (settings, expected) in rows {
+        for (model_type, decoder) in [("llava", "qwen2"), ("qwen2_vl", "qwen2_vl_text")] {
+            let mut text = json!({
+                "model_type": decoder, "num_hidden_layers": 3, "sliding_window": 7,
+                "hidden_size": 3584, "num_attention_heads": 28, "num_key_value_heads": 4,
+                "rope_scaling": {"type": "default", "mrope_section": [16, 24, 24]},
+            });
+            for (key, value) in settings.as_object().expect("settings") {
+                text[key] = value.clone();
+            }
+            let config = json!({"model_type": model_type, "text_config": text});
+            let config = Config::from_json(&config).expect("a config").text_config;
+            let found = [0, 1, 2].map(|layer| config.window_of(layer));
+            assert_eq!(found, expected, "{model_type}: {settings}");
+        }
+    }
+}
+
+#[test]
+fn layer_types_that_are_not_followed_are_refused() {
+    let text = |model_type: &str, more: serde_json::Value| {
+        let mut text = json!({"model_type": model_type, "num_hidden_layers": 2});
+        for (key, value) in more.as_object().expect("settings") {
+            text[key] = value.clone();
+        }
+        json!({"model_type": "llava", "text_config": text})
+    };
+    let mixed = json!(["sliding_attention", "full_attention"]);
+    let chunked = json!({"layer_types": ["chunked_attention", "full_attention"]});
+    assert_refused(&[
+        (text("qwen2", chunked.clone()), "`text_config.layer_types` is `chunked_attention`"),
+        (text("mistral", chunked), "`text_config.layer_types` is `chunked_attention`"),
+        (text("qwen2", json!({"layer_types": "full_attention"})), "text_config.layer_types"),
+        (
+            text("qwen2", json!({"layer_types": ["full_attention"]})),
+            "`text_config.layer_types`: names 1 layers, but the decoder has 2",
+        ),
+        (text("qwen2", json!({"layer_types": mixed})), "gives layer 0 a sliding window"),
+        (text("llama", json!({"layer_types": mixed})), "gives layer 0 a sliding window"),
+        (text("mistral", json!({"layer_types": mixed})), "gives layer 1 no sliding window"),
+    ]);
+}
+
 #[test]
 fn cross_attention_has_the_defaults_of_llama_3_2_vision() {
     let vision = json!({"model_type": "mllama", "vision_config": {"image_size": 560}});

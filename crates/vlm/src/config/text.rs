@@ -58,6 +58,15 @@ pub struct MultimodalRotary {
     pub interleaved: bool,
 }
 
+/// Which layers have the sliding window.
+#[derive(Debug, Clone, PartialEq)]
+pub enum SlidingLayers {
+    /// All from this one on (`max_window_layers`).
+    From(usize),
+    /// Each says so itself (`layer_types`).
+    Listed(Vec<bool>),
+}
+
 /// Which published architecture the decoder follows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TextKind {
@@ -93,9 +102,9 @@ pub struct TextConfig {
     pub o_bias: bool,
     pub mlp_bias: bool,
     pub tie_word_embeddings: bool,
-    /// Keys further back than this are not seen, in layers from `sliding_from_layer` on.
+    /// Keys further back than this are not seen, in some layers.
     pub sliding_window: Option<usize>,
-    pub sliding_from_layer: usize,
+    pub sliding_layers: SlidingLayers,
     /// Layers that look at pictures instead of the text before (Llama-3.2-Vision).
     pub cross_attention_layers: Vec<usize>,
 }
@@ -156,7 +165,10 @@ impl TextConfig {
 
     /// The sliding window of one layer, if it has one.
     pub fn window_of(&self, layer_idx: usize) -> Option<usize> {
-        self.sliding_window.filter(|_| layer_idx >= self.sliding_from_layer)
+        self.sliding_window.filter(|_| match &self.sliding_layers {
+            SlidingLayers::From(first) => layer_idx >= *first,
+            SlidingLayers::Listed(layers) => layers.get(layer_idx).is_some_and(|slides| *slides),
+        })
     }
 
     pub(super) fn llama(fields: &Fields, rms_norm_eps: f64) -> Result<Self, Error> {
@@ -185,7 +197,7 @@ impl TextConfig {
             mlp_bias: fields.bool("mlp_bias", false)?,
             tie_word_embeddings: fields.bool("tie_word_embeddings", false)?,
             sliding_window: None,
-            sliding_from_layer: 0,
+            sliding_layers: SlidingLayers::From(0),
             cross_attention_layers: Vec::new(),
         })
     }
@@ -198,10 +210,21 @@ impl TextConfig {
         self.qkv_bias = true;
         self.o_bias = false;
         self.mlp_bias = false;
-        if fields.bool("use_sliding_window", false)? {
-            self.sliding_window = fields.opt_usize("sliding_window")?.or(Some(4096));
-            self.sliding_from_layer = fields.usize("max_window_layers", 28)?;
-        }
+        self.slide(fields, 28)
+    }
+
+    /// The windows of Qwen2 and its kin: each layer's by `layer_types`, else of those from
+    /// `max_window_layers` on.
+    pub(super) fn slide(&mut self, fields: &Fields, usual_first: usize) -> Result<(), Error> {
+        self.sliding_window = match fields.bool("use_sliding_window", false)? {
+            true => window(fields)?,
+            false => None,
+        };
+        let first = fields.usize("max_window_layers", usual_first)?;
+        self.sliding_layers = match layer_types(fields)? {
+            None => SlidingLayers::From(first),
+            Some(layers) => SlidingLayers::Listed(layers),
+        };
         Ok(())
     }
 
@@ -212,9 +235,7 @@ impl TextConfig {
         self.qkv_bias = false;
         self.o_bias = false;
         self.mlp_bias = false;
-        let named = fields.names("sliding_window");
-        let window = fields.opt_usize("sliding_window")?;
-        self.sliding_window = if named { window } else { Some(4096) };
+        self.sliding_window = window(fields)?;
         Ok(())
     }
 
@@ -266,12 +287,32 @@ impl TextConfig {
         Ok(())
     }
 
+    /// Whether `layer_types` says what the layers do: of decoders other than Qwen2's kin it
+    /// changes nothing, as in transformers, so that another list than theirs would be ignored.
+    fn check_layer_types(&self, fields: &Fields) -> Result<(), Error> {
+        let Some(listed) = layer_types(fields)? else { return Ok(()) };
+        let wrong = |message| Err(Error::config(fields.path("layer_types"), message));
+        if listed.len() != self.num_hidden_layers {
+            let (n, layers) = (listed.len(), self.num_hidden_layers);
+            return wrong(format!("names {n} layers, but the decoder has {layers}"));
+        }
+        let differs = |(layer, slides): (usize, &bool)| self.window_of(layer).is_some() != *slides;
+        match listed.iter().enumerate().position(differs) {
+            None => Ok(()),
+            Some(layer) if listed[layer] => {
+                wrong(format!("gives layer {layer} a sliding window, but it has none"))
+            }
+            Some(layer) => wrong(format!("gives layer {layer} no sliding window, but it has one")),
+        }
+    }
+
     pub(super) fn check(&self, fields: &Fields) -> Result<(), Error> {
         let (heads, kv_heads) = (self.num_attention_heads, self.num_key_value_heads);
         if heads % kv_heads != 0 {
             let message = format!("{kv_heads} does not divide the {heads} attention heads");
             return Err(Error::config(fields.path("num_key_value_heads"), message));
         }
+        self.check_layer_types(fields)?;
         if self.head_dim == 0 || self.head_dim % 2 != 0 {
             let message = format!("{} is not an even number above 0", self.head_dim);
             return Err(Error::config(fields.path("head_dim"), message));
@@ -291,6 +332,26 @@ impl TextConfig {
         }
         Ok(())
     }
+}
+
+/// `sliding_window`, which is none where the file says `null`.
+fn window(fields: &Fields) -> Result<Option<usize>, Error> {
+    let window = fields.opt_usize("sliding_window")?;
+    Ok(if fields.names("sliding_window") { window } else { Some(4096) })
+}
+
+/// `layer_types`: for each layer whether it has the window.
+fn layer_types(fields: &Fields) -> Result<Option<Vec<bool>>, Error> {
+    let slides = |name: &String| match name.as_str() {
+        "full_attention" => Ok(false),
+        "sliding_attention" => Ok(true),
+        found => {
+            let supported = "full_attention, sliding_attention";
+            Err(unsupported(&fields.path("layer_types"), found, supported))
+        }
+    };
+    let names = fields.strings("layer_types")?;
+    names.map(|names| names.iter().map(slides).collect()).transpose()
 }
 
 /// `rope_scaling`, whose kind is called `rope_type` or, in older files, `type`.

@@ -27,7 +27,7 @@ impl TensorNames {
         let tied = self.is_tied(config, Some(tensors));
         if tied {
             // `save_pretrained` leaves a tied head out; other tools write it twice.
-            tensors.ignore(|name| name.starts_with(self.lm_head));
+            tensors.ignore(|name| self.ours(name).starts_with(self.lm_head));
         }
         tied
     }
@@ -47,7 +47,8 @@ impl TensorNames {
 
     fn rename(&self, config: &Config, tensors: &mut TensorMap) {
         tensors.rename(|name| Some(self.ours(name)));
-        tensors.ignore(|name| self.unused.iter().any(|prefix| name.starts_with(prefix)));
+        let unused = |name: String| self.unused.iter().any(|prefix| name.starts_with(prefix));
+        tensors.ignore(|name| unused(self.ours(name)));
         if config.vision_config.kind == VisionKind::Idefics3 {
             return;
         }
@@ -78,6 +79,28 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    /// The second of two names for the same tensor is left over, and listed.
+    #[test]
+    fn a_tensor_that_is_there_under_two_names_is_listed() {
+        let json = json!({
+            "model_type": "qwen2_vl", "hidden_size": 3584, "num_attention_heads": 28,
+            "num_key_value_heads": 4, "tie_word_embeddings": true,
+            "rope_scaling": {"type": "mrope", "mrope_section": [16, 24, 24]},
+        });
+        let config = Config::from_json(&json).expect("a config");
+        let names = ["model.language_model.norm.weight", "model.norm.weight", "lm_head.weight"];
+        let named = |value: usize| {
+            let tensor = Tensor::full(value as f32, 1, &Device::Cpu).expect("a tensor");
+            (names[value].to_owned(), tensor)
+        };
+        let mut tensors = TensorMap::from((0..3).map(named).collect::<HashMap<_, _>>());
+        config.tensor_names().adopt(&config, &mut tensors);
+        let taken = tensors.take("model.norm.weight", &[1]).expect("taken");
+        assert_eq!(taken.to_vec1::<f32>().expect("a value"), [1.0], "the one that has our name");
+        let message = tensors.finish().expect_err("left over").to_string();
+        assert!(message.contains("1 unexpected (model.language_model.norm.weight)"), "{message}");
+    }
 
     #[test]
     fn both_sets_of_names_of_qwen_vl_are_known() {

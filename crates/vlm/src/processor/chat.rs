@@ -96,6 +96,8 @@ pub struct ChatTemplate {
     image_token: String,
     /// The template takes each message's content as one string, not as parts.
     flat: bool,
+    /// Where it comes from, for messages.
+    file: String,
 }
 
 impl ChatTemplate {
@@ -107,10 +109,29 @@ impl ChatTemplate {
     pub fn load(files: &Checkpoint, tokenizer: &Tokenizer, family: &Family) -> Result<Self, Error> {
         let (source, file) = find(files, tokenizer, family)?;
         let special = tokenizer.special_tokens().clone();
-        ChatTemplate::new(&source, special, "<image>").map_err(|error| Error::Processor {
-            file: file.clone(),
-            message: format!("the chat template is wrong: {error:#}"),
-        })
+        match ChatTemplate::new(&source, special, "<image>") {
+            Ok(chat) => Ok(ChatTemplate { file, ..chat }),
+            // In one line: the longer form draws the place.
+            Err(error) => {
+                let message = format!("the chat template is wrong: {error}");
+                Err(Error::Processor { file, message })
+            }
+        }
+    }
+
+    /// Refuses a template that does not write a placeholder for a picture.
+    pub(super) fn check_pictures(&self, image_token: &str) -> Result<(), Error> {
+        let rendered = self.render(&[Message::user(1, "What is this?")])?;
+        match rendered.matches(image_token).count() {
+            1 => Ok(()),
+            n => {
+                let message = format!(
+                    "the chat template writes {n} pictures for one ({image_token}); \
+                     take the template that came with these weights"
+                );
+                Err(Error::Processor { file: self.file.clone(), message })
+            }
+        }
     }
 
     /// Compiles `source`. `special` are the tokens it may refer to (`bos_token`, …).
@@ -120,8 +141,8 @@ impl ChatTemplate {
         image_token: &str,
     ) -> Result<Self, minijinja::Error> {
         let environment = python::environment(source)?;
-        let image_token = image_token.to_owned();
-        let mut chat = ChatTemplate { environment, special, image_token, flat: false };
+        let (image_token, file) = (image_token.to_owned(), "chat template".to_owned());
+        let mut chat = ChatTemplate { environment, special, image_token, flat: false, file };
         chat.flat = !chat.takes_parts();
         Ok(chat)
     }

@@ -3,11 +3,13 @@
 //! It checks what can be checked before mapping (present, not empty) and turns the format's own
 //! errors into sentences. It does not know which tensors a model needs.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use candle_core::safetensors::MmapedSafetensors;
+use candle_core::safetensors::{Load, MmapedSafetensors};
 use candle_core::{DType, Device, Tensor};
+use safetensors::tensor::TensorView;
+use serde_json::{Map, Value};
 
 use super::TensorFiles;
 use crate::config::read_json;
@@ -16,10 +18,15 @@ use crate::error::Error;
 const SINGLE: &str = "model.safetensors";
 const INDEX: &str = "model.safetensors.index.json";
 
+/// Dtypes that weights are trained and kept in.
+const DTYPES: [&str; 4] = ["F32", "F16", "BF16", "F64"];
+
 /// The weight files of one model, mapped into memory.
 pub(super) struct Files {
-    mapped: MmapedSafetensors,
+    mapped: Vec<MmapedSafetensors>,
     paths: Vec<PathBuf>,
+    /// Which of them holds a tensor.
+    places: BTreeMap<String, usize>,
 }
 
 impl Files {
@@ -35,51 +42,79 @@ impl Files {
             let hint = "a model folder in Hugging Face layout has one of them";
             return Err(weights_error(dir, reason, hint));
         }
-        Self::open(&shards(dir, &index)?)
+        let map = weight_map(&index)?;
+        Self::open_mapped(&shards(dir, &index, &map)?, &map)
     }
 
-    #[allow(unsafe_code)]
     pub(super) fn open(paths: &[PathBuf]) -> Result<Self, Error> {
-        for path in paths {
-            let size = std::fs::metadata(path).map_err(|e| Error::io(path, e))?.len();
-            if size == 0 {
-                let hint = "download it again";
-                return Err(weights_error(path, "the file is empty".into(), hint));
+        Self::open_mapped(paths, &Map::new())
+    }
+
+    /// `weight_map`: the name of the file that a tensor is to be read from, for each.
+    fn open_mapped(paths: &[PathBuf], weight_map: &Map<String, Value>) -> Result<Self, Error> {
+        let mut files =
+            Files { mapped: Vec::new(), paths: paths.to_vec(), places: BTreeMap::new() };
+        for (idx, path) in paths.iter().enumerate() {
+            let mapped = map_file(path)?;
+            for (name, _) in mapped.tensors() {
+                let place = match files.places.get(&name) {
+                    None => idx,
+                    Some(first) => files.chosen(&name, [*first, idx], weight_map)?,
+                };
+                files.places.insert(name, place);
             }
-            check_header(path, size)?;
+            files.mapped.push(mapped);
         }
-        // SAFETY: the files are mapped read-only and never written by this program. A change by
-        // another program while the model loads is outside what any reader of files can exclude.
-        let mapped = unsafe { MmapedSafetensors::multi(paths) };
-        let mapped = mapped.map_err(|e| match paths {
-            [one] => weights_error(one, e.to_string(), "the file is damaged; download it again"),
-            _ => weights_error(
-                paths[0].parent().unwrap_or(Path::new(".")),
-                e.to_string(),
-                "one of the shards is damaged; download them again",
-            ),
-        })?;
-        Ok(Files { mapped, paths: paths.to_vec() })
+        Ok(files)
+    }
+
+    /// Which of two files a tensor is read from that both hold: the one that the index names.
+    fn chosen(
+        &self,
+        name: &str,
+        places: [usize; 2],
+        weight_map: &Map<String, Value>,
+    ) -> Result<usize, Error> {
+        let file = |idx: usize| self.paths[idx].file_name().unwrap_or_default().to_string_lossy();
+        let named = weight_map.get(name).and_then(Value::as_str);
+        let chosen = places.into_iter().find(|idx| named == Some(&*file(*idx)));
+        chosen.ok_or_else(|| {
+            let [one, other] = places.map(file);
+            let reason = format!("tensor {name} is also in {one}, and {INDEX} names neither");
+            let hint = "download the weights and their index again";
+            weights_error(&self.paths[0].with_file_name(&*other), reason, hint)
+        })
+    }
+
+    fn view(&self, name: &str) -> Result<TensorView<'_>, Error> {
+        let place = self.places.get(name).copied().unwrap_or(0);
+        self.mapped[place].get(name).map_err(|e| self.damaged(name, &e))
     }
 
     fn damaged(&self, name: &str, error: &candle_core::Error) -> Error {
-        let path = self.paths.first().map(PathBuf::as_path).unwrap_or(Path::new("."));
+        let place = self.places.get(name).copied().unwrap_or(0);
+        let path = self.paths.get(place).map(PathBuf::as_path).unwrap_or(Path::new("."));
         weights_error(path, format!("tensor {name}: {error}"), "download the weights again")
     }
 }
 
 impl TensorFiles for Files {
     fn names(&self) -> Vec<String> {
-        self.mapped.tensors().into_iter().map(|(name, _)| name).collect()
+        self.places.keys().cloned().collect()
     }
 
     fn shape(&self, name: &str) -> Result<Vec<usize>, Error> {
-        let view = self.mapped.get(name).map_err(|e| self.damaged(name, &e))?;
-        Ok(view.shape().to_vec())
+        Ok(self.view(name)?.shape().to_vec())
+    }
+
+    fn foreign_dtype(&self, name: &str) -> Result<Option<String>, Error> {
+        let dtype = format!("{:?}", self.view(name)?.dtype());
+        Ok(Some(dtype).filter(|dtype| !DTYPES.contains(&dtype.as_str())))
     }
 
     fn load(&self, name: &str, dtype: DType, device: &Device) -> Result<Tensor, Error> {
-        let load = || self.mapped.load(name, &Device::Cpu)?.to_dtype(dtype)?.to_device(device);
+        let view = self.view(name)?;
+        let load = || view.load(&Device::Cpu)?.to_dtype(dtype)?.to_device(device);
         load().map_err(|e| self.damaged(name, &e))
     }
 
@@ -88,14 +123,34 @@ impl TensorFiles for Files {
     }
 }
 
+#[allow(unsafe_code)]
+fn map_file(path: &Path) -> Result<MmapedSafetensors, Error> {
+    let size = std::fs::metadata(path).map_err(|e| Error::io(path, e))?.len();
+    if size == 0 {
+        let hint = "download it again";
+        return Err(weights_error(path, "the file is empty".into(), hint));
+    }
+    check_header(path, size)?;
+    // SAFETY: the file is mapped read-only and never written by this program. A change by
+    // another program while the model loads is outside what any reader of files can exclude.
+    let mapped = unsafe { MmapedSafetensors::new(path) };
+    let hint = "the file is damaged; download it again";
+    mapped.map_err(|e| weights_error(path, e.to_string(), hint))
+}
+
+/// `weight_map` of an index: for each tensor the file that holds it.
+fn weight_map(index: &Path) -> Result<Map<String, Value>, Error> {
+    match read_json(index)?.get_mut("weight_map").map(Value::take) {
+        Some(Value::Object(map)) => Ok(map),
+        _ => {
+            let hint = "download the index again";
+            Err(weights_error(index, "it has no `weight_map`".into(), hint))
+        }
+    }
+}
+
 /// The files an index names; each must exist.
-fn shards(dir: &Path, index: &Path) -> Result<Vec<PathBuf>, Error> {
-    let json = read_json(index)?;
-    let map = json.get("weight_map").and_then(|map| map.as_object());
-    let Some(map) = map else {
-        let hint = "download the index again";
-        return Err(weights_error(index, "it has no `weight_map`".into(), hint));
-    };
+fn shards(dir: &Path, index: &Path, map: &Map<String, Value>) -> Result<Vec<PathBuf>, Error> {
     let names: BTreeSet<&str> = map.values().filter_map(|v| v.as_str()).collect();
     let plain = |name: &&&str| !name.contains(['/', '\\']) && **name != "..";
     let paths: Vec<PathBuf> = names.iter().filter(plain).map(|name| dir.join(name)).collect();

@@ -172,6 +172,11 @@ impl TensorFiles for GgufTensors {
         dims.ok_or_else(|| self.unknown(name))
     }
 
+    /// Formats that are not read are refused when they are.
+    fn foreign_dtype(&self, _: &str) -> Result<Option<String>, Error> {
+        Ok(None)
+    }
+
     fn load(&self, name: &str, dtype: DType, device: &Device) -> Result<Tensor, Error> {
         match self.tensors.get(name) {
             Some(Source::Stored { file, name, interleaved }) => {
