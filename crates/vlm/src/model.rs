@@ -261,7 +261,9 @@ impl Vlm {
             let tensor = tensors.take(&name, &dims)?;
             Ok((name, tensor))
         });
-        weights.collect()
+        let weights = weights.collect::<Result<_, Error>>()?;
+        tensors.finish_part()?;
+        Ok(weights)
     }
 
     /// Bytes that the weights of such a model take in memory on a CPU.

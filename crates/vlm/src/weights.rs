@@ -214,6 +214,15 @@ impl TensorMap {
         if problems.is_empty() { Ok(()) } else { Err(Error::Tensors(problems)) }
     }
 
+    /// The same where only some were wanted: what is left over is no problem.
+    ///
+    /// # Errors
+    /// Every tensor that was missing, misshaped or wrongly stored, by name.
+    pub(crate) fn finish_part(mut self) -> Result<(), Error> {
+        self.sources.clear();
+        self.finish()
+    }
+
     /// One zero seen through every index: costs no memory whatever the shape.
     fn stand_in(&self, dims: &[usize]) -> Result<Tensor, Error> {
         Ok(Tensor::zeros((), self.dtype, &self.device)?.broadcast_as(dims)?)
