@@ -161,8 +161,15 @@ fn packed_weights_learn_by_adapters_too() {
 fn impossible_recipes_say_everything_at_once() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("recipe.toml");
-    let text = "model = \".\"\nrank = 0\nadapt = []\nquantization = \"q8_0\"\ntrain = [\"projector\"]\n\
-                compute = \"f64\"\nsteps = 0\n";
+    let text = r#"
+        model = "."
+        rank = 0
+        adapt = []
+        train = ["projector"]
+        quantization = "q8_0"
+        compute = "f64"
+        steps = 0
+    "#;
     std::fs::write(&path, text).expect("a file");
     let error = FineTune::load(&path).expect_err("impossible").to_string();
     for field in ["rank", "quantization", "compute", "steps"] {
@@ -179,19 +186,22 @@ fn impossible_recipes_say_everything_at_once() {
 #[test]
 fn rows_of_a_file_become_lessons_and_bad_ones_are_told() {
     let folder = tempfile::tempdir().expect("a folder");
-    let rows: Vec<String> = (0..8)
+    let row = |picture: &str, answer: &str| {
+        let said = |from: &str, value: &str| serde_json::json!({ "from": from, "value": value });
+        let turns = [said("human", "<image>\nWhat is this?"), said("gpt", answer)];
+        serde_json::json!({ "image": picture, "conversations": turns }).to_string()
+    };
+    let mut rows: Vec<String> = (0..8)
         .map(|i| {
             let picture = format!("{i}.png");
             let image = image::RgbImage::from_pixel(40 + i, 40, image::Rgb([i as u8 * 20; 3]));
             image.save(folder.path().join(&picture)).expect("a picture");
-            format!(
-                r#"{{"image": "{picture}", "conversations": [{{"from": "human", "value": "<image>\nWhat is this?"}}, {{"from": "gpt", "value": "Number {i}."}}]}}"#
-            )
+            row(&picture, &format!("Number {i}."))
         })
         .collect();
-    let bad = r#"{"image": "gone.png", "conversations": [{"from": "human", "value": "<image>\nWhat?"}, {"from": "gpt", "value": "No."}]}"#;
+    rows.push(row("gone.png", "No."));
     let file = folder.path().join("rows.jsonl");
-    std::fs::write(&file, format!("{}\n{bad}\n", rows.join("\n"))).expect("a file");
+    std::fs::write(&file, rows.join("\n")).expect("a file");
     let from = FromFile { file, pictures: None, held_out: 0.25, repeat: 2 };
     let recipe = FineTune {
         data: vec![Source::File(from)],

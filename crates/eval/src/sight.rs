@@ -35,8 +35,8 @@ const THINGS: [Thing; 4] = [
 ];
 /// Of twice four guesses among four. By chance 0.4 % of blind models get there.
 const NAMED_AT_LEAST: usize = 6;
-/// Of the pictures that the model describes in its own words, and tokens of each description: enough
-/// to get past how it usually begins.
+/// Of the pictures that the model describes in its own words, and tokens of each description:
+/// enough to get past how it usually begins.
 const DESCRIBED: usize = 2;
 const DESCRIBED_TOKENS: usize = 24;
 /// Of four things, those missed in the picture without them.

@@ -2,7 +2,8 @@
 //!
 //! [`Precision::Bf16`] rounds the operands to bf16 while packing them into tiles and sums in f32:
 //! AMX where the machine has it, else AVX512-BF16, else a portable loop over the same tiles.
-//! [`Precision::F32`] goes to the `gemm` crate, which lays one operand out anew; with few rows that is the smaller one. Knows nothing of layers or gradients.
+//! [`Precision::F32`] goes to the `gemm` crate, which lays one operand out anew; with few rows that
+//! is the smaller one. Knows nothing of layers or gradients.
 
 mod pack;
 mod tile;

@@ -19,6 +19,7 @@ mod rotary;
 mod cross_attention;
 pub mod kv_cache;
 pub mod language_model;
+mod overlay;
 mod packing;
 pub mod projector;
 pub mod q_former;
@@ -34,7 +35,6 @@ use candle_core::{D, Device, Tensor};
 use crate::checkpoint::Checkpoint;
 use crate::config::{Config, VisionKind};
 use crate::error::{Context, Error};
-use crate::lora::Lora;
 use crate::probe::Probe;
 use crate::processor::ImageSpan;
 use crate::weights::TensorMap;
@@ -43,6 +43,7 @@ use kv_cache::KvCache;
 use language_model::LanguageModel;
 use loader::Loader;
 use nn::Compute;
+pub use overlay::{LoadOptions, Overlay};
 use projector::{Projected, Projector};
 use tensor_names::TensorNames;
 use vision_encoder::VisionEncoder;
@@ -73,50 +74,6 @@ pub struct Vlm {
     /// `None` in a model that reads text only.
     pub eyes: Option<Eyes>,
     pub language_model: LanguageModel,
-}
-
-/// How a model is loaded.
-pub struct LoadOptions<'a> {
-    pub device: &'a Device,
-    /// On the CPU only.
-    pub quantization: Quantization,
-    /// Where the packed form is kept; without one it is made in memory.
-    pub cache: Option<&'a Path>,
-    pub compute: Compute,
-    pub overlay: &'a Overlay<'a>,
-}
-
-impl<'a> LoadOptions<'a> {
-    /// As the checkpoint has it, in f32.
-    pub fn on(device: &'a Device) -> Self {
-        const NOTHING: &Overlay = &Overlay { adapters: Vec::new(), tensors: Vec::new() };
-        let (quantization, compute) = (Quantization::None, Compute::F32);
-        LoadOptions { device, quantization, cache: None, compute, overlay: NOTHING }
-    }
-}
-
-/// What is laid over a checkpoint's weights.
-#[derive(Default)]
-pub struct Overlay<'a> {
-    /// Each with how strongly it counts: 1 as it was trained.
-    pub adapters: Vec<(&'a Lora, f64)>,
-    /// Instead of the checkpoint's own, by the engine's names; variables stay linked.
-    pub tensors: Vec<(String, Tensor)>,
-}
-
-impl Overlay<'_> {
-    fn lay_over(&self, tensors: &mut TensorMap) {
-        for (i, (adapter, _)) in self.adapters.iter().enumerate() {
-            tensors.insert(adapter.named(&i.to_string()));
-        }
-        tensors.insert(self.tensors.iter().cloned());
-    }
-
-    /// What the adapters' tensors are called after, and what each is multiplied by.
-    fn scales(&self) -> Vec<(String, f64)> {
-        let adapters = self.adapters.iter().enumerate();
-        adapters.map(|(i, (adapter, by))| (i.to_string(), adapter.scale * by)).collect()
-    }
 }
 
 /// The parts that make picture tokens.
@@ -210,16 +167,13 @@ impl Vlm {
     /// a change made to one in place is seen by the next forward pass.
     pub fn from_tensors(
         config: &Config,
-        mut tensors: TensorMap,
+        tensors: TensorMap,
         compute: Compute,
     ) -> Result<Vlm, Error> {
-        let tied = config.tensor_names().adopt(config, &mut tensors);
-        Self::finished(config, Loader::new(tensors, compute), tied)
+        Self::from_tensors_with(config, tensors, compute, &Overlay::default())
     }
 
-    /// The same with something laid over them; models that are built of the same tensors share
-    /// them.
-    ///
+    /// The same with something laid over them; models of the same tensors share them.
     /// Errors: as [`Vlm::load_with`].
     pub fn from_tensors_with(
         config: &Config,
@@ -245,9 +199,7 @@ impl Vlm {
         Ok(recorder.asked)
     }
 
-    /// Some of a checkpoint's weights, by the names of [`Vlm::parameter_shapes`], in f32.
-    ///
-    /// Errors: as [`Vlm::load`].
+    /// Some weights, by the names of [`Vlm::parameter_shapes`], in f32. Errors: as [`Vlm::load`].
     pub fn weights(
         dir: &Path,
         device: &Device,

@@ -122,9 +122,10 @@ impl fmt::Display for Report {
         }
         for held in &self.cases {
             let Held { case, loss, same_lessons, trained, .. } = held;
+            let lessons = if *same_lessons { "same" } else { "other" };
             writeln!(
                 f,
-                "{case}: losses {loss:.2e} apart, logits {trained:.2e}, same lessons: {same_lessons}"
+                "{case}: losses {loss:.1e} apart, logits {trained:.1e}, {lessons} lessons"
             )?;
         }
         let Taught { pictures, seconds, before, after, .. } = &self.taught;

@@ -17,7 +17,7 @@ const FIRST_SEED: u64 = 10_070_000;
 const APART: u64 = 5_000;
 const N_TAUGHT: usize = 48;
 const N_HELD: usize = 32;
-const STEPS: u64 = 40;
+const STEPS: u64 = 120;
 
 /// What was found on both kinds of lessons.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -45,7 +45,7 @@ fn taught(model: &Path, has_shortcut: bool, work: &Work) -> Result<Held, Error> 
     let recipe = FineTune {
         model: model.to_owned(),
         steps: STEPS,
-        learning_rate: 2e-3,
+        learning_rate: 4e-3,
         ..FineTune::default()
     };
     let stop = train::Cancel::default();
