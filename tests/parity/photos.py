@@ -18,9 +18,12 @@ import numpy as np
 from make import HERE, draw
 from PIL import Image
 from transformers import (
+    BlipImageProcessor,
     CLIPImageProcessor,
     Idefics3ImageProcessor,
     LlavaImageProcessor,
+    LlavaNextImageProcessor,
+    LlavaOnevisionImageProcessor,
     MllamaImageProcessor,
     Qwen2VLImageProcessor,
     Siglip2ImageProcessor,
@@ -51,6 +54,13 @@ PROCESSORS = {
     "idefics3-whole": (Idefics3ImageProcessor,
                        {"size": {"longest_edge": 364}, "do_image_splitting": False, **TILES}),
     "llama-3.2-11b-vision": (MllamaImageProcessor, MLLAMA_560),
+    "llava-v1.6-mistral-7b": (LlavaNextImageProcessor, CLIP_336),
+    "llava-onevision-qwen2-0.5b": (LlavaOnevisionImageProcessor, {}),
+    "blip2-opt-2.7b": (BlipImageProcessor, {"size": {"height": 224, "width": 224}}),
+    "qwen2-vl-2b": (Qwen2VLImageProcessor, {}),
+    # Larger patches, and merged two by two like the others.
+    "qwen3-vl-4b": (Qwen2VLImageProcessor, {"patch_size": 16, "image_mean": [0.5, 0.5, 0.5],
+                                            "image_std": [0.5, 0.5, 0.5]}),
 }
 # Those whose settings are among the material.
 PUBLISHED = {
