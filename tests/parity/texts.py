@@ -1,4 +1,5 @@
-"""Makes `texts.json`: the token ids that transformers gives published tokenizers of dual encoders.
+"""Makes `texts.json`: the token ids that transformers gives texts, by published tokenizers: padded
+batches of dual encoders, and plain texts of decoders (those of llama.cpp's tests among them).
 
     python tests/parity/texts.py MATERIAL      MATERIAL: the folder of test material
 """
@@ -7,11 +8,15 @@ import json
 import sys
 from pathlib import Path
 
-from transformers import CLIPTokenizerFast
+from transformers import CLIPTokenizerFast, PreTrainedTokenizerFast
 
 HERE = Path(__file__).resolve().parent
 # Folder in the material -> its tokenizer.
 TOKENIZERS = {"tokenizers/onnxruntime-extensions/tokenizer/clip": CLIPTokenizerFast}
+# Files of decoders' tokenizers in the material, and where llama.cpp's texts are.
+PLAIN = ["tokenizers/onnxruntime-extensions/phi-3-vision/tokenizer.json",
+         "tokenizers/built/qwen2.5-vl-tokenizer.json"]
+GOLDEN = "tokenizers/llama.cpp/ggml-vocab-phi-3.gguf.inp"
 TEXTS = [
     "a photo of a cat",
     "A Photo of a CAT!",
@@ -30,7 +35,14 @@ def main(material):
     for folder, kind in TOKENIZERS.items():
         tokenizer = kind.from_pretrained(material / folder)
         found[folder] = tokenizer(TEXTS, padding=True, truncation=True)["input_ids"]
-    text = json.dumps({"texts": TEXTS, "ids": found}, ensure_ascii=False)
+    golden = (material / GOLDEN).read_text(encoding="utf-8").split("\n__ggml_vocab_test__\n")
+    plain = {}
+    for file in PLAIN:
+        tokenizer = PreTrainedTokenizerFast(tokenizer_file=str(material / file))
+        plain[file] = [tokenizer(text, add_special_tokens=False)["input_ids"]
+                       for text in TEXTS + golden]
+    found = {"texts": TEXTS, "ids": found, "golden": golden, "plain": plain}
+    text = json.dumps(found, ensure_ascii=False)
     (HERE / "texts.json").write_text(text.replace("], [", "],\n[") + "\n", encoding="utf-8")
 
 
