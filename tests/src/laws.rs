@@ -11,10 +11,11 @@ use vlm::generate::{Answer, Cancel, Event, GenerateOptions, Session, Stop};
 use vlm::processor::{ImageSpan, Inputs, Message, Processor};
 use vlm::{Config, KvCache, Mask, Positions, Probe, Vlm};
 
-pub(super) const CHECKPOINTS: [&str; 11] = [
+pub(super) const CHECKPOINTS: [&str; 12] = [
     "llava-clip-llama",
     "llava-clip-llama-gguf",
     "smolvlm-llama-tiles",
+    "idefics3-qwen2-bf16",
     "llava-next-clip-mistral-wide",
     "llava-onevision-siglip-qwen2-max9",
     "mllama-wide-tied",

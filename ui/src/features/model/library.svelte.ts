@@ -231,7 +231,7 @@ export function progress(transfer: Transfer): string {
 
 /** What a verification found, in words. */
 export function says({ nFiles, broken, repaired }: Verified): string {
-  if (broken.length === 0) return `All ${nFiles} files are as they were fetched`;
+  if (broken.length === 0) return `All ${nFiles} files are whole`;
   const names = broken.map((file) => `${file.path} ${file.what}`).join("; ");
   return repaired ? `Mended: ${names}` : `Damaged: ${names}`;
 }
