@@ -151,6 +151,23 @@ fn of_thing(
 /// The last word of a part of the text.
 fn last_word(text: &str, part: Range<usize>) -> Option<Range<usize>> {
     let trimmed = text[part.clone()].trim_end();
-    let start = trimmed.rfind(|c: char| !c.is_alphanumeric()).map_or(0, |at| at + 1);
+    let mut others = trimmed.char_indices().rev().filter(|(_, c)| !c.is_alphanumeric());
+    let start = others.next().map_or(0, |(at, c)| at + c.len_utf8());
     (start < trimmed.len()).then(|| part.start + start..part.start + trimmed.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::last_word;
+
+    #[test]
+    fn the_last_word_of_any_text_is_found() {
+        let rows =
+            [("a red ", "red"), ("red", "red"), ("\u{fffd}\u{fffd}red", "red"), ("größe", "größe")];
+        for (text, expected) in rows {
+            let found = last_word(text, 0..text.len()).expect(text);
+            assert_eq!(&text[found], expected, "{text}");
+        }
+        assert_eq!(last_word("\u{fffd}", 0..3), None);
+    }
 }
