@@ -44,6 +44,9 @@ pub struct Convert {
     /// Where its pictures are; beside it otherwise.
     #[arg(long, value_name = "DIR")]
     pictures: Option<PathBuf>,
+    /// Do what mends each row, and leave out those that cannot be mended.
+    #[arg(long)]
+    repair: bool,
 }
 
 fn target(name: &str) -> Result<Target, String> {
@@ -85,9 +88,18 @@ impl Convert {
         let source =
             dataset::Source { pictures: self.pictures, ..dataset::Source::new(&self.data) };
         let found = in_job(|job| {
-            let imported = dataset::import(&source, job).map_err(wrong)?;
-            let left = dataset::export(&imported.rows, &self.out, self.to, job).map_err(wrong)?;
-            Ok((imported.rows.len(), [imported.findings, left].concat()))
+            let dataset::Imported { mut rows, mut findings, .. } =
+                dataset::import(&source, job).map_err(wrong)?;
+            if self.repair {
+                let splits = dataset::split(&rows, 0.0, 0, job).map_err(wrong)?;
+                // How long a row is depends on a model, and none is named here.
+                let check = dataset::Check { splits: &splits, n_tokens: &|_| Ok(0), limit: 1 };
+                let found = dataset::preflight(&rows, &check, job).map_err(wrong)?;
+                dataset::repair(&mut rows, &found);
+                findings.extend(found.into_iter().filter(|finding| finding.repair.is_some()));
+            }
+            findings.extend(dataset::export(&rows, &self.out, self.to, job).map_err(wrong)?);
+            Ok((rows.len(), findings))
         });
         let (n, findings) = found?;
         let said = told(&findings);

@@ -130,6 +130,11 @@ impl RawOut {
 
 /// Multiply–adds below which a second thread does not pay.
 const PARALLEL_FLOPS: usize = 1 << 20;
+/// Multiply–adds below which another task does not.
+const TASK_FLOPS: usize = 1 << 18;
+/// Multiply–adds from which the library shares an f32 product out itself: what it lays out anew is
+/// then laid out once for all threads, and waking them is little beside the work.
+const LIBRARY_FLOPS: usize = 1 << 27;
 
 /// `out (m, n) = start + a (m, k) · b (k, n)`, over the pool's threads when there are several.
 ///
@@ -139,12 +144,17 @@ pub fn gemm(out: Out, a: Mat, b: Mat, start: Start, precision: Precision) {
     let (m, n) = (a.rows, b.cols);
     assert_eq!(a.cols, b.rows, "inner sizes differ");
     let Some(raw) = checked(out, a, b, start) else { return };
-    let n_threads = pool::n_threads();
-    if n_threads < 2 || m * n * a.cols < PARALLEL_FLOPS {
+    let (n_threads, work) = (pool::n_threads(), m * n * a.cols);
+    if n_threads < 2 || work < PARALLEL_FLOPS {
         // SAFETY: the output was checked above to hold (m, n), and is borrowed mutably.
         return unsafe { block(raw, a, b, start, precision) };
     }
-    let task = |size: usize| size.div_ceil(2 * n_threads).next_multiple_of(32);
+    if precision == Precision::F32 && m > FEW_ROWS && work >= LIBRARY_FLOPS {
+        // SAFETY: as above.
+        return unsafe { f32_block(raw, a, b, start, n_threads) };
+    }
+    let n_tasks = (2 * n_threads).min(work / TASK_FLOPS);
+    let task = |size: usize| size.div_ceil(n_tasks).next_multiple_of(32);
     if m >= n {
         let step = task(m);
         pool::run(m.div_ceil(step), |i| {
@@ -206,7 +216,7 @@ pub fn gemm_on_this_thread(out: Out, a: Mat, b: Mat, start: Start, precision: Pr
 pub(crate) unsafe fn block(out: RawOut, a: Mat, b: Mat, start: Start, precision: Precision) {
     match precision {
         // SAFETY: passed on from the caller.
-        Precision::F32 => unsafe { f32_block(out, a, b, start) },
+        Precision::F32 => unsafe { f32_block(out, a, b, start, 1) },
         // SAFETY: passed on from the caller.
         Precision::Bf16 => unsafe { bf16_columns(out, a, (&b, b.cols), start) },
     }
@@ -218,7 +228,7 @@ const FEW_ROWS: usize = 64;
 
 /// # Safety
 /// As [`block`].
-unsafe fn f32_block(out: RawOut, a: Mat, b: Mat, start: Start) {
+unsafe fn f32_block(out: RawOut, a: Mat, b: Mat, start: Start, n_threads: usize) {
     let (m, n) = (a.rows, b.cols);
     if m > 1 && m <= FEW_ROWS && b.row_stride == 1 && !matches!(start, Start::Old) {
         // SAFETY: passed on from the caller.
@@ -232,8 +242,9 @@ unsafe fn f32_block(out: RawOut, a: Mat, b: Mat, start: Start) {
             }
         }
     }
+    let how = (!matches!(start, Start::Zero), n_threads);
     // SAFETY: passed on from the caller.
-    unsafe { library(out.ptr, (out.row_stride, 1), (a, b), !matches!(start, Start::Zero)) };
+    unsafe { library(out.ptr, (out.row_stride, 1), (a, b), how) };
 }
 
 /// The library lays out anew what it takes for the left operand of a result by columns: the right
@@ -249,7 +260,7 @@ unsafe fn few_rows(out: RawOut, a: Mat, b: Mat, start: Start) {
     COLUMNS.with_borrow_mut(|columns| {
         columns.resize(m * n, 0.0);
         // SAFETY: the scratch has room for n columns of m.
-        unsafe { library(columns.as_mut_ptr(), (1, m), (a, b), false) };
+        unsafe { library(columns.as_mut_ptr(), (1, m), (a, b), (false, 1)) };
         for i in 0..m {
             // SAFETY: row i of the output, n elements, is ours to write.
             let row = unsafe { std::slice::from_raw_parts_mut(out.ptr.add(i * out.row_stride), n) };
@@ -265,13 +276,22 @@ unsafe fn few_rows(out: RawOut, a: Mat, b: Mat, start: Start) {
     });
 }
 
-/// The `gemm` crate's product on this thread, added to what is there if `add`; `strides` are those
-/// from row to row and from column to column of the output.
+/// The `gemm` crate's product over so many threads, added to what is there if `add`; `strides` are
+/// those from row to row and from column to column of the output.
 ///
 /// # Safety
 /// `out` is valid for writing (and reading, if `add`) `a.rows` rows of `b.cols`; the operands lie
 /// inside their slices.
-unsafe fn library(out: *mut f32, strides: (usize, usize), (a, b): (Mat, Mat), add: bool) {
+unsafe fn library(
+    out: *mut f32,
+    strides: (usize, usize),
+    (a, b): (Mat, Mat),
+    (add, n_threads): (bool, usize),
+) {
+    let parallelism = match n_threads {
+        0 | 1 => gemm::Parallelism::None,
+        n => gemm::Parallelism::Rayon(n),
+    };
     // SAFETY: passed on from the caller.
     unsafe {
         gemm::gemm(
@@ -293,7 +313,7 @@ unsafe fn library(out: *mut f32, strides: (usize, usize), (a, b): (Mat, Mat), ad
             false,
             false,
             false,
-            gemm::Parallelism::None,
+            parallelism,
         );
     }
 }
