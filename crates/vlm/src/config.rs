@@ -154,11 +154,12 @@ impl Config {
         let is_in = |prefix: &str| {
             name.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
         };
+        // Qwen-VL's mergers lie inside its tower.
+        let merges = names.projector == names.vision_encoder && name.contains("merger");
         match name {
-            _ if is_in(names.projector) => Part::Projector,
-            _ if names.image_newline.is_some_and(is_in) => Part::Projector,
-            _ if is_in(names.vision_encoder) => Part::VisionEncoder,
-            _ => Part::LanguageModel,
+            _ if is_in(names.language_model) || is_in(names.lm_head) => Part::LanguageModel,
+            _ if is_in(names.vision_encoder) && !merges => Part::VisionEncoder,
+            _ => Part::Projector,
         }
     }
 

@@ -193,3 +193,51 @@ pub(crate) fn tensors_of(layer: &str, adapter: &str) -> [String; 3] {
         format!("{layer}.lora_magnitude_vector.{adapter}.weight"),
     ]
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::config::Part;
+
+    /// The modules as `named_modules()` of transformers 4.57.1 gives them.
+    #[test]
+    fn layers_are_named_by_their_place_among_the_modules() {
+        let attention = "layers.0.self_attn.q_proj";
+        let rows = [
+            ("smolvlm-llama-square", "model.text_model", "model.text_model", Part::LanguageModel),
+            (
+                "llava-clip-llama",
+                "language_model.model",
+                "model.language_model",
+                Part::LanguageModel,
+            ),
+            (
+                "llava-clip-llama",
+                "vision_tower.vision_model.encoder",
+                "model.vision_tower.vision_model.encoder",
+                Part::VisionEncoder,
+            ),
+            ("qwen2-5-vl-wide-bf16", "model", "model.language_model", Part::LanguageModel),
+            ("qwen2-5-vl-wide-bf16", "visual.blocks", "model.visual.blocks", Part::VisionEncoder),
+            ("qwen2-5-vl-wide-bf16", "visual.merger", "model.visual.merger", Part::Projector),
+            (
+                "qwen3-vl-tall-bf16",
+                "model.visual.blocks",
+                "model.visual.blocks",
+                Part::VisionEncoder,
+            ),
+            ("blip-2-opt", "qformer.encoder", "qformer.encoder", Part::Projector),
+            ("text-qwen2", "model", "model", Part::LanguageModel),
+        ];
+        for (case, ours, modules, part) in rows {
+            let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/parity/fixtures");
+            let config = Config::load(&folder.join(case)).expect(case);
+            let (ours, modules) = (format!("{ours}.{attention}"), format!("{modules}.{attention}"));
+            assert_eq!(config.tensor_names().of_modules(&ours), modules, "{case}");
+            assert_eq!(config.tensor_names().ours(&modules), ours, "{case}");
+            assert_eq!(config.part_of(&ours), part, "{case}: {ours}");
+        }
+    }
+}

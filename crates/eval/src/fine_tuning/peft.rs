@@ -1,6 +1,6 @@
 //! The trainer held against `peft` and PyTorch: the same checkpoint, lessons, order and start.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 
 use candle_core::{Device, Tensor};
@@ -198,7 +198,8 @@ pub(super) fn hold(case: &Case, work: &Work) -> Result<Held, Error> {
             let theirs = Lora::read(&end, &config)?;
             let again = work.folder.join(format!("{}-again", case.name));
             theirs.write(&again, &config, &case.name)?;
-            let mut worst = 0f64;
+            // Files of other names would be empty to Python.
+            let mut worst: f64 = if names(&again)? == names(&end)? { 0.0 } else { f64::INFINITY };
             for lora in [theirs, Lora::read(&again, &config)?] {
                 let found = logits(&adapted(&case.recipe.model, &lora)?, &lesson)?;
                 worst = worst.max(deviation(&found, expected)?);
@@ -242,6 +243,12 @@ fn adapted(model: &Path, lora: &Lora) -> Result<Vlm, Error> {
     let options =
         LoadOptions { compute: Compute::F32, overlay: &overlay, ..LoadOptions::on(&Device::Cpu) };
     Ok(Vlm::load_with(model, options)?)
+}
+
+/// What the tensors of a kept adapter are called.
+fn names(folder: &Path) -> Result<BTreeSet<String>, Error> {
+    let path = folder.join("adapter_model.safetensors");
+    Ok(candle_core::safetensors::load(path, &Device::Cpu)?.into_keys().collect())
 }
 
 /// Of the rows that predict what is taught, `(R, V)`.

@@ -119,8 +119,15 @@ pub fn run(
     Ok((pair.sighted.learned, pair.sighted.progress))
 }
 
+/// Of what shapes the weights: not of where the model lies, and how often is looked and saved.
 fn recipe_hash(recipe: &FineTune) -> u64 {
-    hash(&serde_json::to_string(recipe).unwrap_or_default())
+    let shaping = FineTune {
+        model: PathBuf::new(),
+        evaluate_every: 0,
+        checkpoint_every_secs: 0,
+        ..recipe.clone()
+    };
+    hash(&serde_json::to_string(&shaping).unwrap_or_default())
 }
 
 /// What the model and its twin have in common.

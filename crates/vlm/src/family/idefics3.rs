@@ -34,6 +34,7 @@ const NAMES: TensorNames = TensorNames {
         ("text_model.", "model.text_model."),
         ("model.lm_head.", "lm_head."),
     ],
+    modules: &[],
     unused: &[],
 };
 

@@ -52,6 +52,12 @@ const NAMES: TensorNames = TensorNames {
         ("model.image_newline", "image_newline"),
         ("lm_head.", "language_model.lm_head."),
     ],
+    modules: &[
+        ("vision_tower.", "model.vision_tower."),
+        ("multi_modal_projector.", "model.multi_modal_projector."),
+        ("language_model.model.", "model.language_model."),
+        ("language_model.lm_head.", "lm_head."),
+    ],
     unused: &["vision_tower.vision_model.head."],
 };
 

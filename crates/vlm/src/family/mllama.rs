@@ -29,5 +29,11 @@ const NAMES: TensorNames = TensorNames {
         ("model.multi_modal_projector.", "multi_modal_projector."),
         ("lm_head.", "language_model.lm_head."),
     ],
+    modules: &[
+        ("vision_model.", "model.vision_model."),
+        ("multi_modal_projector.", "model.multi_modal_projector."),
+        ("language_model.model.", "model.language_model."),
+        ("language_model.lm_head.", "lm_head."),
+    ],
     unused: &[],
 };

@@ -45,6 +45,7 @@ const NAMES: TensorNames = TensorNames {
         ("model.language_model.", "language_model.model."),
         ("lm_head.", "language_model.lm_head."),
     ],
+    modules: &[],
     unused: &[],
 };
 

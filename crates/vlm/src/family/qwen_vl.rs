@@ -40,6 +40,7 @@ const NAMES: TensorNames = TensorNames {
     lm_head: "lm_head",
     image_newline: None,
     aliases: &[("model.visual.", "visual."), ("model.language_model.", "model.")],
+    modules: &[("visual.", "model.visual."), ("model.", "model.language_model.")],
     unused: &[],
 };
 
@@ -48,5 +49,6 @@ const NAMES_3: TensorNames = TensorNames {
     projector: "model.visual",
     language_model: "model.language_model",
     aliases: &[("visual.", "model.visual."), ("language_model.", "model.language_model.")],
+    modules: &[],
     ..NAMES
 };

@@ -24,6 +24,7 @@ const NAMES: TensorNames = TensorNames {
     lm_head: "lm_head",
     image_newline: None,
     aliases: &[("model.language_model.", "model.")],
+    modules: &[],
     unused: &[],
 };
 

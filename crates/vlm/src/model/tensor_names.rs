@@ -16,6 +16,8 @@ pub(crate) struct TensorNames {
     pub image_newline: Option<&'static str>,
     /// found in the wild → ours; the first that fits is applied
     pub aliases: &'static [(&'static str, &'static str)],
+    /// ours → its place among the modules of transformers 4.57, where that is another
+    pub modules: &'static [(&'static str, &'static str)],
     /// parts that answer no question: SigLIP's pooling head
     pub unused: &'static [&'static str],
 }
@@ -38,11 +40,10 @@ impl TensorNames {
         alias.map_or(name.to_owned(), |(from, to)| format!("{to}{}", &name[from.len()..]))
     }
 
-    /// One of ours by its place among the modules of transformers 4.57, which lie under `model`.
+    /// One of ours by its place among the modules of transformers 4.57.
     pub(crate) fn of_modules(&self, name: &str) -> String {
-        let mut aliases = self.aliases.iter().filter(|(from, _)| from.starts_with("model."));
-        let alias = aliases.find(|(_, to)| name.starts_with(to));
-        alias.map_or(name.to_owned(), |(from, to)| format!("{from}{}", &name[to.len()..]))
+        let place = self.modules.iter().find(|(ours, _)| name.starts_with(ours));
+        place.map_or(name.to_owned(), |(ours, place)| format!("{place}{}", &name[ours.len()..]))
     }
 
     fn rename(&self, config: &Config, tensors: &mut TensorMap) {
