@@ -56,22 +56,10 @@ fn apart(a: &[f32], b: &[f32]) -> f32 {
     a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max) / largest
 }
 
-/// One lesson, again and again.
-struct One(Example);
-
-impl Examples for One {
-    fn len(&self) -> usize {
-        1
-    }
-
-    fn get(&self, _: usize) -> Result<Example, train::Error> {
-        Ok(self.0.clone())
-    }
-}
-
-fn one() -> One {
+/// One lesson, to be taken again and again.
+fn one() -> Vec<Example> {
     let messages = vec![Message::user(1, "What is this?"), Message::assistant("A dog.")];
-    One(Example { images: vec![image::RgbImage::new(60, 50)], messages })
+    vec![Example { images: vec![image::RgbImage::new(60, 50)], messages }]
 }
 
 fn taught(recipe: &FineTune) -> (Learned, Vec<f64>) {

@@ -11,6 +11,7 @@ mod shortcut;
 use std::path::Path;
 use std::time::Instant;
 
+use train::fine_tune::{Event, Examples, FineTune, Learned};
 use vlm::generate::Cancel;
 
 use crate::Error;
@@ -101,10 +102,24 @@ struct Work<'a> {
 }
 
 impl Work<'_> {
-    /// A step's end: stops the trainer when the user wants it.
-    fn heed(&self, stop: &train::Cancel) {
-        if self.cancel.is_cancelled() {
-            stop.cancel();
-        }
+    /// Carries out a recipe in the folder `name`; stops it when the user wants that.
+    fn train(
+        &self,
+        recipe: &FineTune,
+        lessons: (&dyn Examples, &dyn Examples),
+        name: &str,
+        on_event: &mut dyn FnMut(&Event<'_>),
+    ) -> Result<Learned, Error> {
+        let stop = train::Cancel::default();
+        let mut heed = |event: Event<'_>| {
+            on_event(&event);
+            if self.cancel.is_cancelled() {
+                stop.cancel();
+            }
+        };
+        let folder = self.folder.join(name);
+        let (learned, _) =
+            train::fine_tune::run(recipe, lessons, (&folder, None), &stop, &mut heed)?;
+        if self.cancel.is_cancelled() { Err(Error::Cancelled) } else { Ok(learned) }
     }
 }

@@ -4,12 +4,13 @@
 //! `tests/parity/make.py` makes such folders. This file knows no family; it does what a user does
 //! and looks at what lies between.
 
-mod case;
+pub(crate) mod case;
 mod compare;
+pub(crate) mod reference;
 mod report;
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use candle_core::{DType, Device, Tensor};
 use vlm::generate::Cancel;
@@ -27,16 +28,7 @@ pub use report::{Held, Report};
 /// # Errors
 /// [`Error::Read`], [`Error::Case`].
 pub fn cases(folder: &Path) -> Result<Vec<Case>, Error> {
-    let read = |source| Error::Read { path: folder.to_owned(), source };
-    let entries = std::fs::read_dir(folder).map_err(read)?;
-    let mut dirs: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
-    dirs.retain(|dir| dir.join(case::FILE).is_file());
-    dirs.sort();
-    if dirs.is_empty() {
-        let reason = format!("no folder in it holds a {}", case::FILE);
-        return Err(Error::Case { path: folder.to_owned(), reason });
-    }
-    dirs.into_iter().map(Case::load).collect()
+    case::folders(folder)?.into_iter().map(Case::load).collect()
 }
 
 /// Holds every case of a folder against the reference.
@@ -81,11 +73,11 @@ fn ask(case: &Case, row: &mut Held) -> Result<(), Error> {
     let processor = Processor::load(&case.dir, &vlm.config)?;
     row.prompt = Some(processor.chat.render(&case.messages)? == case.prompt);
     let inputs = processor.prepare(&case.messages, &case.images)?;
-    row.input_ids = Some(inputs.input_ids == case.ids("input_ids")?);
+    row.input_ids = Some(inputs.input_ids == case.expected.ids("input_ids")?);
     let mut cache = KvCache::new();
     let (embeds, activations) = activations(&vlm, &inputs, case, &mut cache)?;
     note(case, row, &activations, &processor.images.settings)?;
-    let expected = case.ids("greedy")?;
+    let expected = case.expected.ids("greedy")?;
     let found = greedy((&vlm, &inputs), embeds, expected.len(), cache)?;
     row.greedy_equal = found.iter().zip(&expected).take_while(|(a, b)| a == b).count();
     row.greedy_tokens = expected.len();
@@ -100,7 +92,7 @@ fn note(
     settings: &ImageSettings,
 ) -> Result<(), Error> {
     for (name, ours) in activations {
-        let apart = case.apart(name, ours)?;
+        let apart = case.expected.apart(name, ours)?;
         row.deviations.insert((*name).to_owned(), apart.relative);
         if *name == "pixel_values" {
             let std =
@@ -138,7 +130,7 @@ fn activations(
     };
     let hidden = read((vlm, inputs), &embeds, cache)?;
     cache.truncate(0);
-    let n_rows = case.floats("logits")?.dim(0)?;
+    let n_rows = case.expected.floats("logits")?.dim(0)?;
     let n_tokens = inputs.input_ids.len();
     let last = hidden.narrow(1, n_tokens.saturating_sub(n_rows), n_rows.min(n_tokens))?;
     found.insert("logits", vlm.logits(&last.contiguous()?)?.squeeze(0)?);

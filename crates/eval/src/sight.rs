@@ -201,17 +201,7 @@ pub fn known_or_check(
     how: &str,
     check: impl FnOnce() -> Result<Sight, Error>,
 ) -> Result<Sight, Error> {
-    let path = kept(folder, how);
-    let read = |path: &PathBuf| serde_json::from_slice(&std::fs::read(path).ok()?).ok();
-    if let Some(known) = path.as_ref().and_then(read) {
-        return Ok(known);
-    }
-    let sight = check()?;
-    if let Some(path) = path {
-        // A disk that refuses costs only the next load's time.
-        let _ = stored::write(&path, &sight);
-    }
-    Ok(sight)
+    stored::once(kept(folder, how).as_deref(), check)
 }
 
 /// Where the check of such a load is kept.

@@ -125,16 +125,27 @@ fn key(definition: &str, model_dir: &Path) -> Result<String, Error> {
     let files = model_files(model_dir)?;
     let size: u64 = files.iter().filter_map(|path| Some(path.metadata().ok()?.len())).sum();
     let kept = if size < LARGE { None } else { in_cache("keys", &files, definition) };
-    let read = |path: &PathBuf| serde_json::from_slice(&std::fs::read(path).ok()?).ok();
-    if let Some(known) = kept.as_ref().and_then(read) {
+    once(kept.as_deref(), || read_key(definition, (model_dir, &files)))
+}
+
+/// What is kept in a file, or what `find` finds, which is kept there from then on.
+///
+/// # Errors
+/// As `find`.
+pub(crate) fn once<T: Serialize + DeserializeOwned>(
+    kept: Option<&Path>,
+    find: impl FnOnce() -> Result<T, Error>,
+) -> Result<T, Error> {
+    let read = |path: &Path| serde_json::from_slice(&std::fs::read(path).ok()?).ok();
+    if let Some(known) = kept.and_then(read) {
         return Ok(known);
     }
-    let key = read_key(definition, (model_dir, &files))?;
+    let found = find()?;
     if let Some(path) = kept {
         // A disk that refuses costs only the next call's time.
-        let _ = write(&path, &key);
+        let _ = write(path, &found);
     }
-    Ok(key)
+    Ok(found)
 }
 
 fn read_key(definition: &str, (model_dir, files): (&Path, &[PathBuf])) -> Result<String, Error> {

@@ -13,8 +13,9 @@ mod run;
 mod sources;
 mod weights;
 
-pub use examples::{Example, Examples, Shuffled};
+pub use examples::{Example, Examples};
 pub use gather::{Checked, FromFile, Gathered, Lessons, Source, check, gather};
+pub use lesson::logits;
 pub use recipe::{FineTune, Part};
 pub use run::{Event, Held, run};
 pub use sources::{Drawn, Subject};

@@ -45,17 +45,17 @@ pub fn seeing() -> Vec<Fixture> {
 impl Fixture {
     /// What the reference computed, as f32.
     pub fn floats(&self, name: &str) -> Tensor {
-        self.0.floats(name).expect("numbers")
+        self.0.expected.floats(name).expect("numbers")
     }
 
     /// Token ids the reference computed.
     pub fn ids(&self, name: &str) -> Vec<u32> {
-        self.0.ids(name).expect("ids")
+        self.0.expected.ids(name).expect("ids")
     }
 
     /// Fails unless `ours` has the reference's shape and max|a-b| / max|b| is at most `bound`.
     pub fn assert_close(&self, tensor: &str, ours: &Tensor, bound: f64) {
-        let apart = self.apart(tensor, ours).expect(tensor).relative;
+        let apart = self.0.expected.apart(tensor, ours).expect(tensor).relative;
         println!("{}: {tensor} differs by {apart:.1e}", self.name);
         assert!(apart <= bound, "{}: {tensor}: {apart:.1e}", self.name);
     }

@@ -1,52 +1,28 @@
 //! The trainer held against `peft` and PyTorch: the same checkpoint, lessons, order and start.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use candle_core::{Device, Tensor};
-use image::RgbImage;
+use candle_core::Device;
 use serde::Deserialize;
-use train::fine_tune::{Base, Event, Example, Examples, FineTune, Learned, Part};
+use serde_json::Value;
+use train::fine_tune::{Base, Event, Example, Examples, FineTune, Learned, logits};
 use vlm::model::nn::Compute;
-use vlm::processor::{Lesson, Message, Part as Content, Processor, Role, image as pictures};
-use vlm::{Config, LoadOptions, Lora, Mask, Overlay, Positions, Probe, Vlm};
+use vlm::processor::Processor;
+use vlm::{Config, LoadOptions, Lora, Overlay, Vlm};
 
 use super::Work;
 use crate::Error;
-
-const FILE: &str = "case.json";
+use crate::parity::case::{self, folders, message, picture};
+use crate::parity::reference::Reference;
 
 /// `case.json`.
 #[derive(Debug, Deserialize)]
 struct File {
     base: String,
-    recipe: Settings,
+    recipe: FineTune,
     losses: Vec<f64>,
-    lessons: Vec<Vec<Said>>,
-}
-
-#[derive(Debug, Deserialize)]
-struct Settings {
-    adapt: Vec<Part>,
-    train: Vec<Part>,
-    targets: Vec<String>,
-    rank: usize,
-    alpha: f64,
-    dora: bool,
-    steps: u64,
-    batch: usize,
-    learning_rate: f64,
-}
-
-#[derive(Debug, Deserialize)]
-struct Said {
-    role: String,
-    content: Vec<Piece>,
-}
-
-#[derive(Debug, Deserialize)]
-struct Piece {
-    text: Option<String>,
+    lessons: Vec<Vec<Value>>,
 }
 
 /// What is learned, and what the reference made of it.
@@ -56,7 +32,7 @@ pub(super) struct Case {
     pub examples: Vec<Example>,
     losses: Vec<f64>,
     folder: PathBuf,
-    expected: HashMap<String, Tensor>,
+    expected: Reference,
 }
 
 /// What was found in one case.
@@ -75,95 +51,42 @@ pub struct Held {
     pub trained: f64,
 }
 
-impl Examples for InMemory<'_> {
-    fn len(&self) -> usize {
-        self.0.len()
-    }
-
-    fn get(&self, idx: usize) -> Result<Example, train::Error> {
-        Ok(self.0[idx].clone())
-    }
-}
-
-/// Examples in memory.
-pub(super) struct InMemory<'a>(pub &'a [Example]);
-
 /// Every case in a folder, in the order of their names.
 ///
 /// # Errors
 /// A folder without any; files that are not as the script writes them.
 pub(super) fn cases(folder: &Path) -> Result<Vec<Case>, Error> {
-    let read = |source| Error::Read { path: folder.to_owned(), source };
-    let entries = std::fs::read_dir(folder).map_err(read)?;
-    let mut dirs: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
-    dirs.retain(|dir| dir.join(FILE).is_file());
-    dirs.sort();
-    if dirs.is_empty() {
-        let reason = format!("no folder in it holds a {FILE}");
-        return Err(Error::Case { path: folder.to_owned(), reason });
-    }
-    dirs.into_iter().map(Case::load).collect()
+    folders(folder)?.into_iter().map(Case::load).collect()
 }
 
 impl Case {
     fn load(folder: PathBuf) -> Result<Case, Error> {
-        let path = folder.join(FILE);
-        let text = std::fs::read(&path);
-        let text = text.map_err(|source| Error::Read { path: path.clone(), source })?;
-        let wrong = |reason: String| Error::Case { path: path.clone(), reason };
-        let file: File = serde_json::from_slice(&text).map_err(|e| wrong(e.to_string()))?;
+        let file: File = case::read(&folder)?;
+        let strange = || {
+            let reason = "a part is neither text nor an image".into();
+            Error::Case { path: folder.clone(), reason }
+        };
         let examples = file.lessons.iter().enumerate().map(|(i, said)| {
-            let picture = folder.join(format!("image-{i}.png"));
-            Ok(Example { images: vec![open(&picture)?], messages: messages(said) })
+            let messages = said.iter().map(message).collect::<Option<_>>().ok_or_else(strange)?;
+            Ok(Example { images: vec![picture(&folder, i as u64)?], messages })
         });
         let examples = examples.collect::<Result<_, Error>>()?;
-        let expected =
-            candle_core::safetensors::load(folder.join("expected.safetensors"), &Device::Cpu)?;
-        let Settings { adapt, train, targets, rank, alpha, dora, steps, batch, learning_rate } =
-            file.recipe;
         let start = Some(folder.join("start")).filter(|start| start.is_dir());
         let fixtures = folder.parent().and_then(Path::parent).unwrap_or(Path::new("."));
         let recipe = FineTune {
             model: fixtures.join("fixtures").join(&file.base),
             start,
-            adapt,
-            train,
-            targets,
-            rank,
-            alpha,
-            dora,
-            steps,
-            batch,
-            learning_rate,
             compute: "f32".into(),
             warmup_steps: 0,
             final_rate: 1.0,
             clip: f64::INFINITY,
             in_order: true,
-            ..FineTune::default()
+            ..file.recipe
         };
         let name = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let expected = Reference::load(&folder)?;
         Ok(Case { name, recipe, examples, losses: file.losses, folder, expected })
     }
-
-    fn expected(&self, name: &str) -> Result<&Tensor, Error> {
-        let reason = || format!("expected.safetensors has no {name}");
-        let missing = || Error::Case { path: self.folder.clone(), reason: reason() };
-        self.expected.get(name).ok_or_else(missing)
-    }
-}
-
-fn open(path: &Path) -> Result<RgbImage, Error> {
-    Ok(pictures::open(path)?)
-}
-
-fn messages(said: &[Said]) -> Vec<Message> {
-    let part = |piece: &Piece| piece.text.clone().map_or(Content::Image, Content::Text);
-    let message = |said: &Said| Message {
-        role: if said.role == "assistant" { Role::Assistant } else { Role::User },
-        content: said.content.iter().map(part).collect(),
-    };
-    said.iter().map(message).collect()
 }
 
 /// Trains a case and compares.
@@ -173,26 +96,21 @@ pub(super) fn hold(case: &Case, work: &Work) -> Result<Held, Error> {
     let mut same_lessons = true;
     for (i, example) in case.examples.iter().enumerate() {
         let lesson = processor.prepare_lesson(&example.messages, &example.images)?;
-        let ids = case.expected(&format!("lesson.{i}.input_ids"))?.to_vec1::<i64>()?;
-        let taught = case.expected(&format!("lesson.{i}.is_taught"))?.to_vec1::<u8>()?;
-        same_lessons &= ids.iter().copied().eq(lesson
-            .inputs
-            .input_ids
-            .iter()
-            .map(|&id| i64::from(id)))
-            && taught.iter().copied().eq(lesson.is_taught.iter().map(|&taught| u8::from(taught)));
+        let expected = |of: &str| case.expected.ids(&format!("lesson.{i}.{of}"));
+        let taught = lesson.is_taught.iter().map(|&taught| u32::from(taught));
+        same_lessons &= expected("input_ids")? == lesson.inputs.input_ids
+            && expected("is_taught")?.into_iter().eq(taught);
     }
-    let (learned, losses) = train_case(case, &case.recipe, &work.folder.join(&case.name), work)?;
+    let (learned, losses) = train_case(case, &case.recipe, &case.name, work)?;
     let apart = |(ours, theirs): (&f64, &f64)| (ours / theirs - 1.0).abs();
     let loss = losses.iter().zip(&case.losses).map(apart).fold(0.0, f64::max);
     let first = &case.examples[0];
     let lesson = processor.prepare_lesson(&first.messages, &first.images)?;
-    let expected = case.expected("logits")?;
+    let apart = |vlm: &Vlm| -> Result<f64, Error> {
+        Ok(case.expected.apart("logits", &logits(vlm, &lesson)?)?.relative)
+    };
     let base = Base::load(&case.recipe, &config)?;
-    let trained = deviation(
-        &logits(&learned.model(&case.recipe, (&base, None), false)?, &lesson)?,
-        expected,
-    )?;
+    let trained = apart(&learned.model(&case.recipe, (&base, None), false)?)?;
     let round_trip = match case.folder.join("end") {
         end if end.is_dir() => {
             let theirs = Lora::read(&end, &config)?;
@@ -201,8 +119,7 @@ pub(super) fn hold(case: &Case, work: &Work) -> Result<Held, Error> {
             // Files of other names would be empty to Python.
             let mut worst: f64 = if names(&again)? == names(&end)? { 0.0 } else { f64::INFINITY };
             for lora in [theirs, Lora::read(&again, &config)?] {
-                let found = logits(&adapted(&case.recipe.model, &lora)?, &lesson)?;
-                worst = worst.max(deviation(&found, expected)?);
+                worst = worst.max(apart(&adapted(&case.recipe.model, &lora)?)?);
             }
             Some(worst)
         }
@@ -213,28 +130,22 @@ pub(super) fn hold(case: &Case, work: &Work) -> Result<Held, Error> {
     Ok(Held { case, loss, n_steps, same_lessons, round_trip, trained })
 }
 
-/// Runs a recipe on a case's lessons: what was learned, and the loss of each step.
+/// Runs a recipe on a case's lessons in the folder `name`: what was learned, and the loss of each
+/// step.
 pub(super) fn train_case(
     case: &Case,
     recipe: &FineTune,
-    folder: &Path,
+    name: &str,
     work: &Work,
 ) -> Result<(Learned, Vec<f64>), Error> {
-    let (stop, mut losses) = (train::Cancel::default(), Vec::new());
-    let examples = InMemory(&case.examples);
-    let mut on_event = |event: Event<'_>| {
+    let mut losses = Vec::new();
+    let mut on_event = |event: &Event<'_>| {
         if let Event::Step { loss, .. } = event {
-            losses.push(loss);
-            work.heed(&stop);
+            losses.push(*loss);
         }
     };
-    let nothing = InMemory(&[]);
-    let lessons: (&dyn Examples, &dyn Examples) = (&examples, &nothing);
-    let (learned, _) =
-        train::fine_tune::run(recipe, lessons, (folder, None), &stop, &mut on_event)?;
-    if work.cancel.is_cancelled() {
-        return Err(Error::Cancelled);
-    }
+    let lessons: (&dyn Examples, &dyn Examples) = (&case.examples, &Vec::new());
+    let learned = work.train(recipe, lessons, name, &mut on_event)?;
     Ok((learned, losses))
 }
 
@@ -249,32 +160,4 @@ fn adapted(model: &Path, lora: &Lora) -> Result<Vlm, Error> {
 fn names(folder: &Path) -> Result<BTreeSet<String>, Error> {
     let path = folder.join("adapter_model.safetensors");
     Ok(candle_core::safetensors::load(path, &Device::Cpu)?.into_keys().collect())
-}
-
-/// Of the rows that predict what is taught, `(R, V)`.
-fn logits(vlm: &Vlm, lesson: &Lesson) -> Result<Tensor, Error> {
-    let inputs = &lesson.inputs;
-    let Some(pixel_values) = &inputs.pixel_values else {
-        return Err(Error::Vlm(vlm::Error::TextOnly));
-    };
-    let features = vlm.picture_features(pixel_values, &inputs.image_spans)?;
-    let rows = vlm.pack(&vlm.project(&features)?, &inputs.image_spans)?;
-    let embeds = vlm.merge(&inputs.input_ids, &rows)?;
-    let ids = inputs.positions(0, inputs.input_ids.len())?;
-    let positions = ids.as_ref().map_or(Positions::From(0), Positions::Ids);
-    let hidden = vlm.forward(&embeds, &positions, &Mask::Causal, None, &mut Probe::none())?;
-    let rows: Vec<u32> = lesson.supervised().into_iter().map(|(row, _)| row).collect();
-    let rows = Tensor::from_slice(&rows, rows.len(), &Device::Cpu)?;
-    Ok(vlm.logits(&hidden.squeeze(0)?.index_select(&rows, 0)?)?)
-}
-
-/// max|a-b| / max|b|
-fn deviation(a: &Tensor, b: &Tensor) -> Result<f64, Error> {
-    if a.dims() != b.dims() {
-        return Ok(f64::INFINITY);
-    }
-    let largest = |t: &Tensor| -> Result<f64, Error> {
-        Ok(f64::from(t.abs()?.flatten_all()?.max(0)?.to_scalar::<f32>()?))
-    };
-    Ok(largest(&(a - b)?)? / largest(b)?.max(1e-12))
 }

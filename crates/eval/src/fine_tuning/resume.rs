@@ -3,7 +3,7 @@
 use train::fine_tune::{Event, Examples, FineTune};
 
 use super::Work;
-use super::peft::{Case, InMemory, train_case};
+use super::peft::{Case, train_case};
 use crate::Error;
 
 /// Steps of both, and after which one is stopped.
@@ -15,12 +15,10 @@ const STOP_AFTER: u64 = 5;
 pub(super) fn differs(case: &Case, work: &Work) -> Result<f64, Error> {
     // Shuffled, so that the order has to go on too.
     let recipe = FineTune { steps: STEPS, in_order: false, ..case.recipe.clone() };
-    let folder = |name: &str| work.folder.join(name);
-    let (whole, expected) = train_case(case, &recipe, &folder("whole"), work)?;
+    let (whole, expected) = train_case(case, &recipe, "whole", work)?;
     let mut losses = Vec::new();
     let stop = train::Cancel::default();
-    let (examples, nothing) = (InMemory(&case.examples), InMemory(&[]));
-    let lessons: (&dyn Examples, &dyn Examples) = (&examples, &nothing);
+    let lessons: (&dyn Examples, &dyn Examples) = (&case.examples, &Vec::new());
     let mut until = |event: Event<'_>| {
         if let Event::Step { progress, loss, .. } = event {
             losses.push(loss);
@@ -29,9 +27,9 @@ pub(super) fn differs(case: &Case, work: &Work) -> Result<f64, Error> {
             }
         }
     };
-    let parts = folder("parts");
+    let parts = work.folder.join("parts");
     train::fine_tune::run(&recipe, lessons, (&parts, None), &stop, &mut until)?;
-    let (resumed, rest) = train_case(case, &recipe, &parts, work)?;
+    let (resumed, rest) = train_case(case, &recipe, "parts", work)?;
     losses.extend(rest);
     if losses.len() != expected.len() {
         return Ok(f64::INFINITY);

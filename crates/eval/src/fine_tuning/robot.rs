@@ -42,12 +42,10 @@ pub(super) fn teach(wanted: &Wanted, work: &Work, progress: &dyn Fn(f64)) -> Res
     let wrong = |reason: String| Error::Case { path: path.to_owned(), reason };
     let recipe = FineTune::load(path)?.ok_or_else(|| wrong("is no fine-tuning".into()))?;
     let recipe = FineTune { model: wanted.model.to_owned(), ..recipe };
-    let (before, old_before, n_answers) =
-        measure(&Model::load(&recipe.model, Quantization::None)?, work)?;
-    let stop = train::Cancel::default();
+    let mut model = Model::load(&recipe.model, Quantization::None)?;
+    let (before, old_before, n_answers) = measure(&model, work)?;
     let (steps, mut seconds) = (recipe.steps as f64, 0.0);
-    let mut on_event = |event: Event<'_>| {
-        work.heed(&stop);
+    let mut on_event = |event: &Event<'_>| {
         if let Event::Step { progress: at, .. } = event {
             seconds = at.seconds;
             progress(at.step as f64 / steps);
@@ -55,21 +53,13 @@ pub(super) fn teach(wanted: &Wanted, work: &Work, progress: &dyn Fn(f64)) -> Res
     };
     let gathered = gather(&recipe, dataset::Job::quiet())?;
     let lessons: (&dyn Examples, &dyn Examples) = (&gathered.train, &gathered.held_out);
-    let folder = work.folder.join("robot");
-    let (learned, _) =
-        train::fine_tune::run(&recipe, lessons, (&folder, None), &stop, &mut on_event)?;
-    if work.cancel.is_cancelled() {
-        return Err(Error::Cancelled);
-    }
+    let learned = work.train(&recipe, lessons, "robot", &mut on_event)?;
     let lora = learned.lora();
     let adapters = lora.iter().map(|lora| (lora, 1.0)).collect();
     let overlay = Overlay { adapters, tensors: learned.own() };
     let device = candle_core::Device::Cpu;
-    let vlm = Vlm::load_with(
-        &recipe.model,
-        LoadOptions { overlay: &overlay, ..LoadOptions::on(&device) },
-    )?;
-    let model = Model { vlm, ..Model::load(&recipe.model, Quantization::None)? };
+    let options = LoadOptions { overlay: &overlay, ..LoadOptions::on(&device) };
+    model.vlm = Vlm::load_with(&recipe.model, options)?;
     let (after, old_after, _) = measure(&model, work)?;
     let robots = recipe.data.iter().map(|source| match source {
         Source::Drawn(drawn) if drawn.drawn == Subject::Robots => drawn.pictures,

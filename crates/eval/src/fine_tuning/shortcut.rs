@@ -5,11 +5,10 @@ use std::path::Path;
 
 use scenes::{Mix, Options, SceneKind};
 use serde::{Deserialize, Serialize};
-use train::fine_tune::{Event, Example, Examples, FineTune, Held};
+use train::fine_tune::{Event, Example, FineTune, Held};
 use vlm::processor::Message;
 
 use super::Work;
-use super::peft::InMemory;
 use crate::Error;
 
 const FIRST_SEED: u64 = 10_070_000;
@@ -48,21 +47,14 @@ fn taught(model: &Path, has_shortcut: bool, work: &Work) -> Result<Held, Error> 
         learning_rate: 4e-3,
         ..FineTune::default()
     };
-    let stop = train::Cancel::default();
     let mut last = Held::default();
-    let mut on_event = |event: Event<'_>| {
-        work.heed(&stop);
+    let mut on_event = |event: &Event<'_>| {
         if let Event::Measured { held, .. } = event {
-            last = *held;
+            last = **held;
         }
     };
-    let folder = work.folder.join(if has_shortcut { "shortcut" } else { "honest" });
-    let (taught, held) = (InMemory(&taught), InMemory(&held));
-    let lessons: (&dyn Examples, &dyn Examples) = (&taught, &held);
-    train::fine_tune::run(&recipe, lessons, (&folder, None), &stop, &mut on_event)?;
-    if work.cancel.is_cancelled() {
-        return Err(Error::Cancelled);
-    }
+    let name = if has_shortcut { "shortcut" } else { "honest" };
+    work.train(&recipe, (&taught, &held), name, &mut on_event)?;
     Ok(last)
 }
 

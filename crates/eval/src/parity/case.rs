@@ -1,19 +1,19 @@
 //! One folder: a checkpoint, its input, and what the reference computed.
 
-use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-use candle_core::{DType, Device, Tensor};
 use image::RgbImage;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use vlm::Checkpoint;
 use vlm::processor::{Message, Part, Role, image as pictures};
 
+use super::reference::Reference;
 use crate::Error;
 
 /// The file that makes a folder a case.
-pub(super) const FILE: &str = "case.json";
+const FILE: &str = "case.json";
 
 /// What a case's model is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -55,16 +55,8 @@ pub struct Case {
     pub prompt: String,
     /// Compare: what the pictures are compared with.
     pub texts: Vec<String>,
-    expected: HashMap<String, Tensor>,
-}
-
-/// How far two tensors are apart.
-#[derive(Clone, Copy, Debug)]
-pub struct Apart {
-    /// max|a-b| / max|b|
-    pub relative: f64,
-    /// max|a-b|
-    pub absolute: f32,
+    /// What the reference computed.
+    pub expected: Reference,
 }
 
 impl Case {
@@ -74,7 +66,7 @@ impl Case {
     /// [`Error::Case`] with what is missing or wrong.
     pub fn load(dir: PathBuf) -> Result<Case, Error> {
         let name = dir.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let case = json(&dir.join(FILE))?;
+        let case: Value = read(&dir)?;
         let wrong = |reason: &str| Error::Case { path: dir.join(FILE), reason: reason.into() };
         let list = |key: &str| case[key].as_array().map(Vec::as_slice);
         let (kind, messages, texts, prompt) = match (list("messages"), list("texts")) {
@@ -89,11 +81,6 @@ impl Case {
         let texts =
             texts.iter().map(|text| text.as_str().map(str::to_owned)).collect::<Option<_>>();
         let images = (0..case["images"].as_u64().unwrap_or(0)).map(|i| picture(&dir, i));
-        let path = dir.join("expected.safetensors");
-        let failed = |error: candle_core::Error| Error::Case {
-            path: path.clone(),
-            reason: error.to_string(),
-        };
         Ok(Case {
             name,
             kind,
@@ -101,7 +88,7 @@ impl Case {
             images: images.collect::<Result<_, _>>()?,
             prompt: prompt.to_owned(),
             texts: texts.ok_or_else(|| wrong("a text is no string"))?,
-            expected: candle_core::safetensors::load(&path, &Device::Cpu).map_err(failed)?,
+            expected: Reference::load(&dir)?,
             dir,
         })
     }
@@ -121,63 +108,39 @@ impl Case {
         };
         Ok((family, decoder))
     }
-
-    fn tensor(&self, name: &str) -> Result<&Tensor, Error> {
-        let reason = format!("it has no {name}");
-        let path = self.dir.join("expected.safetensors");
-        self.expected.get(name).ok_or(Error::Case { path, reason })
-    }
-
-    /// What the reference computed, as f32.
-    ///
-    /// # Errors
-    /// [`Error::Case`] when it is not there.
-    pub fn floats(&self, name: &str) -> Result<Tensor, Error> {
-        Ok(self.tensor(name)?.to_dtype(DType::F32)?)
-    }
-
-    /// Token ids that the reference computed.
-    ///
-    /// # Errors
-    /// [`Error::Case`] when they are not there.
-    pub fn ids(&self, name: &str) -> Result<Vec<u32>, Error> {
-        let ids: Vec<i64> = self.tensor(name)?.to_vec1()?;
-        Ok(ids.into_iter().map(|id| id as u32).collect())
-    }
-
-    /// How far `ours` is from what the reference computed.
-    ///
-    /// # Errors
-    /// [`Error::Case`] when the shapes differ.
-    pub fn apart(&self, name: &str, ours: &Tensor) -> Result<Apart, Error> {
-        let reference = self.floats(name)?;
-        if ours.dims() != reference.dims() {
-            let reason = format!("{name} is {:?}, ours {:?}", reference.dims(), ours.dims());
-            return Err(Error::Case { path: self.dir.clone(), reason });
-        }
-        let flat = |tensor: &Tensor| -> Result<Vec<f32>, Error> {
-            Ok(tensor.to_dtype(DType::F32)?.flatten_all()?.to_vec1()?)
-        };
-        let (ours, reference) = (flat(ours)?, flat(&reference)?);
-        let largest = reference.iter().fold(0f32, |max, b| max.max(b.abs()));
-        let apart = ours.iter().zip(&reference).map(|(a, b)| (a - b).abs());
-        // NaN is further apart than anything.
-        let absolute = apart.fold(0f32, |max, d| if d > max || d.is_nan() { d } else { max });
-        let absolute = if absolute.is_nan() { f32::MAX } else { absolute };
-        let relative = f64::from(absolute) / f64::from(largest).max(f64::MIN_POSITIVE);
-        Ok(Apart { relative, absolute })
-    }
 }
 
-fn json(path: &Path) -> Result<Value, Error> {
-    let read = |source| Error::Read { path: path.to_owned(), source };
-    let text = std::fs::read(path).map_err(read)?;
-    let wrong =
-        |error: serde_json::Error| Error::Case { path: path.to_owned(), reason: error.to_string() };
+/// The folders in a folder that are cases, in the order of their names.
+///
+/// # Errors
+/// [`Error::Read`]; [`Error::Case`] where there is none.
+pub(crate) fn folders(folder: &Path) -> Result<Vec<PathBuf>, Error> {
+    let read = |source| Error::Read { path: folder.to_owned(), source };
+    let entries = std::fs::read_dir(folder).map_err(read)?;
+    let mut dirs: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
+    dirs.retain(|dir| dir.join(FILE).is_file());
+    dirs.sort();
+    if dirs.is_empty() {
+        let reason = format!("no folder in it holds a {FILE}");
+        return Err(Error::Case { path: folder.to_owned(), reason });
+    }
+    Ok(dirs)
+}
+
+/// A case's `case.json`.
+///
+/// # Errors
+/// [`Error::Read`]; [`Error::Case`] where it is not what is expected.
+pub(crate) fn read<T: DeserializeOwned>(dir: &Path) -> Result<T, Error> {
+    let path = dir.join(FILE);
+    let text = std::fs::read(&path);
+    let text = text.map_err(|source| Error::Read { path: path.clone(), source })?;
+    let wrong = |error: serde_json::Error| Error::Case { path, reason: error.to_string() };
     serde_json::from_slice(&text).map_err(wrong)
 }
 
-fn picture(dir: &Path, index: u64) -> Result<RgbImage, Error> {
+/// The picture `image-{index}` of a case, in any format.
+pub(crate) fn picture(dir: &Path, index: u64) -> Result<RgbImage, Error> {
     let stem = format!("image-{index}");
     let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
     let mut paths = entries.map(|entry| entry.path());
@@ -186,7 +149,8 @@ fn picture(dir: &Path, index: u64) -> Result<RgbImage, Error> {
     Ok(pictures::open(&path.ok_or_else(missing)?)?)
 }
 
-fn message(json: &Value) -> Option<Message> {
+/// A message as chat templates take it; `None` where a part is neither text nor an image.
+pub(crate) fn message(json: &Value) -> Option<Message> {
     let role = match json["role"].as_str()? {
         "assistant" => Role::Assistant,
         "system" => Role::System,

@@ -17,7 +17,7 @@ pub(super) fn hold(case: &Case, row: &mut Held) -> Result<(), Error> {
     let texts: Vec<&str> = case.texts.iter().map(String::as_str).collect();
     let padded = dual_encoder.texts.encode(&texts)?;
     let ids: Vec<u32> = padded.input_ids.flatten_all()?.to_vec1()?;
-    row.input_ids = Some(ids == case.ids("input_ids")?);
+    row.input_ids = Some(ids == case.expected.ids("input_ids")?);
     let pixels = dual_encoder.pixel_values(&case.images)?;
     let features =
         towers.vision_features(&pixels.pixel_values, pixels.spatial_shapes.as_deref())?;

@@ -28,16 +28,28 @@ pub trait Examples: Sync {
     fn get(&self, idx: usize) -> Result<Example, Error>;
 }
 
+/// Those in memory.
+impl Examples for Vec<Example> {
+    fn len(&self) -> usize {
+        self.as_slice().len()
+    }
+
+    fn get(&self, idx: usize) -> Result<Example, Error> {
+        let all = self.as_slice().len();
+        let missing = || Error::Model(format!("example {idx} of {all}"));
+        self.as_slice().get(idx).cloned().ok_or_else(missing)
+    }
+}
+
 /// The order in which examples are taken: each once before any is taken again, every time in
 /// another order. It follows from the seed alone.
-pub struct Shuffled {
+pub(super) struct Shuffled {
     seed: u64,
     len: usize,
     round: Option<(u64, Vec<usize>)>,
 }
 
 impl Shuffled {
-    #[must_use]
     pub fn new(seed: u64, len: usize) -> Self {
         Shuffled { seed, len, round: None }
     }

@@ -12,7 +12,7 @@ use vlm::processor::{Message, Part, Processor, Role, image as pictures};
 
 use super::examples::{Example, Examples};
 use super::recipe::FineTune;
-use super::sources::Drawn;
+use super::sources::{Drawn, one};
 use crate::Error;
 
 /// Where lessons come from.
@@ -42,10 +42,6 @@ pub struct FromFile {
 
 fn tenth() -> f64 {
     0.1
-}
-
-fn one() -> usize {
-    1
 }
 
 /// What is learned from, what is only measured on, and what was found wrong with the rows.

@@ -34,15 +34,18 @@ pub(super) fn lesson(
     Ok(processor.prepare_lesson(&messages, images)?)
 }
 
-/// What the model makes of a lesson.
-pub(super) fn loss(vlm: &Vlm, lesson: &Lesson) -> Result<Found, Error> {
+/// What the model says where the lesson teaches, `(R, V)`.
+///
+/// # Errors
+/// A model whose pictures become no tokens; a lesson without an answer; the engine's.
+pub fn logits(vlm: &Vlm, lesson: &Lesson) -> Result<Tensor, Error> {
     let Lesson { inputs, .. } = lesson;
     if vlm.config.text_config.has_cross_attention() {
         let reason = "its pictures do not become tokens; such a model cannot be fine-tuned yet";
         return Err(Error::Model(reason.into()));
     }
-    let supervised = lesson.supervised();
-    if supervised.is_empty() {
+    let rows: Vec<u32> = lesson.supervised().into_iter().map(|(row, _)| row).collect();
+    if rows.is_empty() {
         return Err(Error::Model("an example without an answer teaches nothing".into()));
     }
     let embeds = match &inputs.pixel_values {
@@ -61,12 +64,16 @@ pub(super) fn loss(vlm: &Vlm, lesson: &Lesson) -> Result<Found, Error> {
     let ids = inputs.positions(0, inputs.input_ids.len())?;
     let positions = ids.as_ref().map_or(Positions::From(0), Positions::Ids);
     let hidden = vlm.forward(&embeds, &positions, &Mask::Causal, None, &mut Probe::none())?;
-    let (rows, right): (Vec<u32>, Vec<u32>) = supervised.into_iter().unzip();
-    let n = rows.len();
-    let rows = Tensor::from_vec(rows, n, vlm.device())?;
-    let right = Tensor::from_vec(right, n, vlm.device())?;
-    let logits = vlm.logits(&hidden.squeeze(0)?.index_select(&rows, 0)?)?; // (R, V)
-    let said = logits.detach().argmax(D::Minus1)?.to_vec1::<u32>()?;
-    let is_right = said == right.to_vec1::<u32>()?;
+    let rows = Tensor::new(rows, vlm.device())?;
+    Ok(vlm.logits(&hidden.squeeze(0)?.index_select(&rows, 0)?)?)
+}
+
+/// What the model makes of a lesson.
+pub(super) fn loss(vlm: &Vlm, lesson: &Lesson) -> Result<Found, Error> {
+    let logits = logits(vlm, lesson)?;
+    let right: Vec<u32> = lesson.supervised().into_iter().map(|(_, token)| token).collect();
+    let n = right.len();
+    let is_right = logits.detach().argmax(D::Minus1)?.to_vec1::<u32>()? == right;
+    let right = Tensor::new(right, vlm.device())?;
     Ok(Found { loss: cross_entropy(&logits, &right)?, n, is_right })
 }

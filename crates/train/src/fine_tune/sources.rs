@@ -28,7 +28,7 @@ pub struct Drawn {
     pub repeat: usize,
 }
 
-fn one() -> usize {
+pub(super) fn one() -> usize {
     1
 }
 

@@ -123,7 +123,7 @@ impl Learned {
     /// Sets the adapter to one that was kept, which must change the same layers.
     fn go_on_from(&self, folder: &Path, config: &Config) -> Result<(), Error> {
         let known = Lora::read(folder, config)?;
-        let own = self.adapter(Var::as_detached_tensor);
+        let (own, _) = self.parts(Var::as_detached_tensor);
         let unfit = |what: &str| {
             Error::Model(format!("start: {}: {what} is not the recipe's", folder.display()))
         };
@@ -148,27 +148,25 @@ impl Learned {
         vars.map(|(name, var)| (name.clone(), var.dims().to_vec())).collect()
     }
 
-    /// The adapter, its tensors as `view` gives them.
-    fn adapter(&self, view: impl Fn(&Var) -> Tensor) -> Lora {
+    /// The adapter, and weights of the model's own, as `view` gives them.
+    fn parts(&self, view: impl Fn(&Var) -> Tensor) -> (Lora, Vec<(String, Tensor)>) {
         let is_adapter = |name: &str| [DOWN, UP, MAGNITUDE].iter().any(|end| name.ends_with(end));
-        let vars = self.parameters.vars.iter().filter(|(name, _)| is_adapter(name));
-        let tensors: HashMap<_, _> = vars.map(|(name, var)| (name.clone(), view(var))).collect();
-        Lora { scale: self.scale, rank: self.rank, tensors }
+        let vars = self.parameters.vars.iter().map(|(name, var)| (name.clone(), view(var)));
+        let (tensors, own): (Vec<_>, Vec<_>) = vars.partition(|(name, _)| is_adapter(name));
+        let tensors = tensors.into_iter().collect();
+        (Lora { scale: self.scale, rank: self.rank, tensors }, own)
     }
 
     /// The adapter as it is now; `None` where a recipe trains none.
     #[must_use]
     pub fn lora(&self) -> Option<Lora> {
-        Some(self.adapter(Var::as_detached_tensor)).filter(|lora| !lora.tensors.is_empty())
+        Some(self.parts(Var::as_detached_tensor).0).filter(|lora| !lora.tensors.is_empty())
     }
 
     /// Weights of the model's own that moved, as they are now.
     #[must_use]
     pub fn own(&self) -> Vec<(String, Tensor)> {
-        let lora = self.adapter(Var::as_detached_tensor);
-        let vars =
-            self.parameters.vars.iter().filter(|(name, _)| !lora.tensors.contains_key(*name));
-        vars.map(|(name, var)| (name.clone(), var.as_detached_tensor())).collect()
+        self.parts(Var::as_detached_tensor).1
     }
 
     /// The model over the variables; gradients reach them where `taught`.
@@ -185,14 +183,9 @@ impl Learned {
             true => var.as_tensor().clone(),
             false => var.as_detached_tensor(),
         };
-        let lora = self.adapter(view);
-        let own = self.parameters.vars.iter().filter(|(name, _)| !lora.tensors.contains_key(*name));
-        let tensors = own.map(|(name, var)| (name.clone(), view(var))).collect();
-        let adapters = match lora.tensors.is_empty() {
-            true => Vec::new(),
-            false => vec![(&lora, 1.0)],
-        };
-        base.under(recipe, cache, &Overlay { adapters, tensors })
+        let (lora, tensors) = self.parts(view);
+        // Without tensors an adapter changes no layer.
+        base.under(recipe, cache, &Overlay { adapters: vec![(&lora, 1.0)], tensors })
     }
 
     /// How each is moved.
